@@ -61,6 +61,7 @@ class Session(models.Model):
     next_seq = models.IntegerField(db_default=1)
     file_count = models.IntegerField(db_default=0)
     total_bytes = models.BigIntegerField(db_default=0)
+    files_version = models.BigIntegerField(db_default=0, help_text="rises with each change of its entries")
     state = models.CharField(max_length=8, db_default="none", help_text="none, live, frozen or stored")
     node = models.CharField(max_length=128, null=True, help_text="where its live sandbox is")
     snapshot = models.CharField(max_length=64, null=True, help_text="sha-256 of the stored variables")
@@ -80,17 +81,6 @@ class Session(models.Model):
         return self.name
 
 
-class Blob(models.Model):
-    """Bytes in the object store, named by their sha-256; touched before the object is looked for."""
-
-    sha256 = models.CharField(max_length=64, primary_key=True, db_collation="C")
-    size = models.BigIntegerField()
-    touched_at = models.DateTimeField(db_default=Now(), db_index=True)
-
-    def __str__(self) -> str:
-        return self.sha256
-
-
 class Entry(models.Model):
     """One path of a session's workspace: a file, a folder that is empty, or a relative link."""
 
@@ -107,6 +97,7 @@ class Entry(models.Model):
     size = models.BigIntegerField(db_default=0)
     blob = models.CharField(max_length=64, null=True, db_collation="C", db_index=True)
     target = models.TextField(null=True, help_text="of a link")
+    uploaded = models.BooleanField(db_default=False, help_text="no run has had it yet")
 
     class Meta:
         verbose_name_plural = "entries"
