@@ -1,0 +1,1 @@
+"""What the product costs, measured against bare interpreters in the same run."""
