@@ -1,0 +1,100 @@
+"""The events of a run: stretches of its merged output with byte offsets, and the frames that carry them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sessions_app import run_object
+
+CONTENT_BYTES = 16 * 1024
+"""Content of one frame at most, as UTF-8. Source: the contract."""
+
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment: readers skip it, proxies see a living connection."""
+
+LAST_TYPES = ("done", "error")
+
+NEVER_STARTED: Mapping[str, tuple[str, str, str]] = {
+    "expired": ("Queue timeout", "QUEUE_TIMEOUT", "The run was not started within its queue timeout; send it again."),
+    "cancelled": ("Cancelled", "CANCELLED", "The run was cancelled before it was started."),
+    "lost": ("Run lost", "RUN_LOST", "The node that had taken the run died before starting it; send it again."),
+    "sandbox_error": ("Sandbox error", "SANDBOX_ERROR", "The sandbox could not be made; send the run again."),
+}
+"""Title, code and sentence of the last event of a run whose program was never started, by status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: what it is, which bytes of the merged output (UTF-8) it covers, and its line of JSON."""
+
+    type: str
+    start: int
+    end: int
+    data: str
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the stream ends after this event."""
+        return self.type in LAST_TYPES
+
+    def stored(self) -> str:
+        """The form in which events lie in Valkey; :func:`parse` reads it."""
+        return f"{self.start} {self.end} {self.data}"
+
+    def frame(self) -> bytes:
+        """The event on the wire; its id is the offset after which a reader goes on."""
+        return f"event: {self.type}\nid: {self.end}\ndata: {self.data}\n\n".encode("ascii")
+
+    def after(self, offset: int) -> Event | None:
+        """What of this event a reader that has ``offset`` bytes lacks; a character cut by ``offset`` comes whole."""
+        if self.is_last or offset <= self.start:
+            return self
+        if offset >= self.end:
+            return None
+        content = json.loads(self.data)["content"].encode()
+        cut = offset - self.start
+        while cut and content[cut] & 0xC0 == 0x80:
+            cut -= 1
+        return _output(self.type, self.start + cut, content[cut:])
+
+
+def parse(type_: str, stored: str) -> Event:
+    """The event that :meth:`Event.stored` wrote."""
+    start, end, data = stored.split(" ", 2)
+    return Event(type_, int(start), int(end), data)
+
+
+def output(stream: str, start: int, text: str) -> Iterator[Event]:
+    """Events of at most :data:`CONTENT_BYTES` that carry ``text`` from offset ``start`` on."""
+    content = text.encode()
+    at = 0
+    while at < len(content):
+        end = min(at + CONTENT_BYTES, len(content))
+        while end < len(content) and content[end] & 0xC0 == 0x80:
+            end -= 1
+        yield _output(stream, start + at, content[at:end])
+        at = end
+
+
+def last(run: Mapping[str, Any], offset: int) -> Event:
+    """The one last event of a run (a run object) whose merged output has ``offset`` bytes."""
+    if run["started_at"] is None and run["status"] in NEVER_STARTED:
+        return Event("error", offset, offset, json.dumps(_error(run), separators=(",", ":")))
+    first = ("exit_code", "duration", "run_id", "status")
+    rest = {name: value for name, value in run.items() if name not in (*first, "stdout", "stderr")}
+    done = {"type": "done", **{name: run[name] for name in first}, **rest}
+    return Event("done", offset, offset, run_object.one_line(done))
+
+
+def _error(run: Mapping[str, Any]) -> dict[str, Any]:
+    title, code, sentence = NEVER_STARTED[run["status"]]
+    message = run.get("message") or sentence
+    return {"type": "error", "error": title, "message": message, "code": code, "run_id": run["run_id"]}
+
+
+def _output(stream: str, start: int, content: bytes) -> Event:
+    data = json.dumps({"type": stream, "content": content.decode()}, separators=(",", ":"))
+    return Event(stream, start, start + len(content), data)
