@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from sessions_app import frames
-from sessions_app.feed import STORED_EVENTS, Feed, MissingError, Payload
+from sessions_app.feed import STORED_ENTRIES, Entry, Feed, MissingError
 from sessions_app.merged import Order
 from sessions_app.models import Run
 from sessions_app.publisher import publisher
@@ -44,7 +44,7 @@ def key(channel_name: str) -> str:
 
 
 class RunStorage(StorageBase):
-    """Events of a run in a Redis stream: one XADD each, with ids 1-0, 2-0, …, so that none is stored twice.
+    """Events of a run in a Redis stream: one XADD an entry, with ids 1-0, 2-0, …, so that none is stored twice.
 
     Source: the library's own stores lose, repeat or hold back events of runs (RedisStorage starts at the current id
     and never expires its counters; DjangoModelStorage costs seven statements an event).
@@ -61,9 +61,8 @@ class RunStorage(StorageBase):
             MissingError: earlier events of the run are gone; send them again first.
             redis.ResponseError: an event of this number is there already.
         """
-        if not isinstance(data, Payload):
-            event = frames.parse(event_type, data)
-            data = Payload.of(event, number=self.get_current_id(channel) + 1, kept=STORED_EVENTS)
+        if not isinstance(data, Entry):
+            data = Entry.of(frames.parse(data), number=self.get_current_id(channel) + 1, kept=STORED_ENTRIES)
         is_last = event_type in frames.LAST_TYPES
         must_exist = () if data.opens else ("NOMKSTREAM",)
         pipe: Any
@@ -161,11 +160,11 @@ def _publish_end(run: Mapping[str, Any]) -> None:
         newest = storage.newest(name)
         if newest and newest.type in frames.LAST_TYPES:
             return
-        offset = frames.parse(newest.type, newest.data).end if newest else 0
+        offset = frames.parse(newest.data)[-1].end if newest else 0
         event = frames.last(run, offset)
         number = (newest.id or 0) + 1 if newest else 1
         try:
-            send_event(name, event.type, Payload.of(event, number=number, kept=STORED_EVENTS), json_encode=False)
+            send_event(name, event.type, Entry.of([event], number=number, kept=STORED_ENTRIES), json_encode=False)
             return
         except redis.ResponseError as error:
             if "equal or smaller" not in str(error):

@@ -16,8 +16,10 @@ logger = logging.getLogger(__name__)
 
 STORED_BYTES = 64 * 1024 * 1024
 """Newest events of one run that are kept in Valkey, by their size."""
-STORED_EVENTS = 100_000
-"""The same, by their number."""
+STORED_ENTRIES = 100_000
+"""The same, by the number of entries in which they are stored."""
+ENTRY_BYTES = 32 * 1024
+"""Events that are ready together are stored and published together, up to this size."""
 SENT_BYTES = 256 * 1024
 """Events kept here for the case that Valkey comes back without them."""
 WAITING_BYTES = 1024 * 1024
@@ -28,10 +30,14 @@ class MissingError(Exception):
     """The stream of a run that has events already is gone: Valkey was restarted without its memory."""
 
 
-class Payload(str):  # noqa: SLOT000 (str takes no slots that hold anything)
-    """The text of an event that knows its number in the stream (1, 2, …) and how many events are to be kept.
+class Entry(str):  # noqa: SLOT000 (str takes no slots that hold anything)
+    """Events that are stored and published together, one a line.
 
-    ``opens``: whether it may be the first of a stream that does not exist.
+    Attributes:
+        type: ``done`` or ``error`` if the last event is one of them, else ``output``.
+        number: its place in the stream: 1, 2, …
+        kept: how many entries of the stream are to be kept.
+        opens: whether it may be the first of a stream that does not exist.
     """
 
     type: str
@@ -40,12 +46,13 @@ class Payload(str):  # noqa: SLOT000 (str takes no slots that hold anything)
     opens: bool
 
     @classmethod
-    def of(cls, event: Event, *, number: int, kept: int) -> Payload:
-        """The stored form of ``event``."""
-        payload = cls(event.stored())
-        payload.type, payload.number, payload.kept = event.type, number, kept
-        payload.opens = number == 1 or event.is_last
-        return payload
+    def of(cls, events: list[Event], *, number: int, kept: int) -> Entry:
+        """The entry that holds ``events``."""
+        entry = cls("\n".join(event.stored() for event in events))
+        entry.number, entry.kept = number, kept
+        entry.type = events[-1].type if events[-1].is_last else "output"
+        entry.opens = number == 1 or events[-1].is_last
+        return entry
 
 
 class Feed:
@@ -64,33 +71,47 @@ class Feed:
         self.is_public = False
         """Whether anything was sent, or is about to be."""
         self.has_ended = self.is_final = False
-        self.waiting: deque[Payload] = deque()
-        self.sending: deque[Payload] = deque()
-        self._sent: deque[Payload] = deque()
+        self.waiting: deque[Event] = deque()
+        self.sending: deque[Entry] = deque()
+        self._sent: deque[Entry] = deque()
         self._sent_bytes = 0
         self._number = 0
         self._sizes: deque[int] = deque()
         self._stored_bytes = 0
 
-    def push(self, event: Event) -> None:
-        """Number an event and let it wait to be sent."""
+    def start_sending(self) -> None:
+        """What waits is to be sent now."""
+        self.is_public = True
+        bundle: list[Event] = []
+        size = 0
+        for event in self.waiting:
+            if size + len(event.data) > ENTRY_BYTES and bundle:
+                self._seal(bundle)
+                bundle, size = [], 0
+            bundle.append(event)
+            size += len(event.data)
+        if bundle:
+            self._seal(bundle)
+        self.waiting.clear()
+
+    def _seal(self, bundle: list[Event]) -> None:
         self._number += 1
-        size = len(event.data)
+        size = sum(len(event.data) for event in bundle)
         self._sizes.append(size)
         self._stored_bytes += size
-        while self._stored_bytes > STORED_BYTES or len(self._sizes) > STORED_EVENTS:
+        while self._stored_bytes > STORED_BYTES or len(self._sizes) > STORED_ENTRIES:
             self._stored_bytes -= self._sizes.popleft()
-        self.waiting.append(Payload.of(event, number=self._number, kept=len(self._sizes)))
+        self.sending.append(Entry.of(bundle, number=self._number, kept=len(self._sizes)))
 
     def send_next(self) -> None:
-        """Store and publish the event that has waited longest.
+        """Store and publish the entry that is next.
 
         Raises:
-            redis.RedisError, OSError: Valkey is away; the event still waits.
+            redis.RedisError, OSError: Valkey is away; the entry is still the next.
         """
-        payload = self.sending[0]
+        entry = self.sending[0]
         try:
-            send_event(self.channel, payload.type, payload, json_encode=False)
+            send_event(self.channel, entry.type, entry, json_encode=False)
         except MissingError:
             self._send_again()
             return
@@ -98,8 +119,8 @@ class Feed:
             if "equal or smaller" not in str(error):  # else: stored already, only the answer was lost
                 raise
         self.sending.popleft()
-        self._sent.append(payload)
-        self._sent_bytes += len(payload)
+        self._sent.append(entry)
+        self._sent_bytes += len(entry)
         while self._sent_bytes > SENT_BYTES:
             self._sent_bytes -= len(self._sent.popleft())
 
@@ -112,6 +133,6 @@ class Feed:
 
     def shorten(self) -> None:
         """Drop the oldest events that wait, down to :data:`WAITING_BYTES`; never the last one."""
-        size = sum(map(len, self.waiting))
+        size = sum(len(event.data) for event in self.waiting)
         while size > WAITING_BYTES and len(self.waiting) > 1:
-            size -= len(self.waiting.popleft())
+            size -= len(self.waiting.popleft().data)

@@ -41,8 +41,8 @@ class Event:
         return self.type in LAST_TYPES
 
     def stored(self) -> str:
-        """The form in which events lie in Valkey; :func:`parse` reads it."""
-        return f"{self.start} {self.end} {self.data}"
+        """The line in which the event lies in Valkey; :func:`parse` reads it."""
+        return f"{self.type} {self.start} {self.end} {self.data}"
 
     def frame(self) -> bytes:
         """The event on the wire; its id is the offset after which a reader goes on."""
@@ -61,10 +61,9 @@ class Event:
         return _output(self.type, self.start + cut, content[cut:])
 
 
-def parse(type_: str, stored: str) -> Event:
-    """The event that :meth:`Event.stored` wrote."""
-    start, end, data = stored.split(" ", 2)
-    return Event(type_, int(start), int(end), data)
+def parse(stored: str) -> list[Event]:
+    """The events whose lines (:meth:`Event.stored`) were stored together."""
+    return [_parse_line(line) for line in stored.split("\n")]
 
 
 def output(stream: str, start: int, text: str) -> Iterator[Event]:
@@ -87,6 +86,11 @@ def last(run: Mapping[str, Any], offset: int) -> Event:
     rest = {name: value for name, value in run.items() if name not in (*first, "stdout", "stderr")}
     done = {"type": "done", **{name: run[name] for name in first}, **rest}
     return Event("done", offset, offset, run_object.one_line(done))
+
+
+def _parse_line(line: str) -> Event:
+    type_, start, end, data = line.split(" ", 3)
+    return Event(type_, int(start), int(end), data)
 
 
 def _error(run: Mapping[str, Any]) -> dict[str, Any]:

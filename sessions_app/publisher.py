@@ -79,7 +79,7 @@ class Publisher:
             if self._is_short(feed):
                 self._feeds.discard(feed)
                 return
-            feed.push(last)
+            feed.waiting.append(last)
             feed.is_final = True
             feed.latest_at = time.monotonic()
             self._feeds.add(feed)
@@ -97,8 +97,7 @@ class Publisher:
         return not feed.streamed and not feed.is_public and time.monotonic() < feed.born + SHORT_RUN_S
 
     def _collect(self, feed: Feed) -> None:
-        for event in feed.merged.take():
-            feed.push(event)
+        feed.waiting += feed.merged.take()
         if self._away_until:
             feed.shorten()
 
@@ -139,9 +138,7 @@ class Publisher:
         due = [feed for feed in self._feeds if self._due(feed) <= now]
         for feed in due:
             self._collect(feed)
-            feed.sending += feed.waiting
-            feed.waiting.clear()
-            feed.is_public = True
+            feed.start_sending()
         return due
 
     def _send(self, feed: Feed) -> None:
