@@ -1,0 +1,64 @@
+"""Where the services are, in the words of the libraries that connect to them."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from era_project.conf import Conf
+
+REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix")
+
+
+def database(conf: Conf) -> dict[str, Any]:
+    """Django's description of the PostgreSQL that ``DATABASE_URL`` names, else of the embedded one."""
+    url = urlsplit(conf.database_url or embedded_database_url(conf))
+    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+    host = query.pop("host", "") or unquote(url.hostname or "")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(url.path.lstrip("/")) or "era",
+        "USER": unquote(url.username or ""),
+        "PASSWORD": unquote(url.password or ""),
+        "HOST": host,
+        "PORT": str(url.port or query.pop("port", "") or ""),
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"connect_timeout": 5} | query,
+    }
+
+
+def embedded_database_url(conf: Conf) -> str:
+    """The PostgreSQL that ``serve`` runs on a socket in the state folder."""
+    return f"postgres://era@/era?host={conf.state_dir}/sockets/postgres"
+
+
+def broker_url(conf: Conf) -> str:
+    """The broker, in kombu's words."""
+    return conf.broker_url or f"redis+socket://{conf.state_dir}/sockets/valkey/valkey.sock"
+
+
+def redis_url(conf: Conf) -> str:
+    """The Valkey or Redis of live events and replies: its own setting, else the broker where that is one."""
+    broker = broker_url(conf)
+    return conf.redis_url or (broker if is_redis(broker) else "")
+
+
+def is_redis(url: str) -> bool:
+    """Whether ``url`` names a Valkey or Redis."""
+    return urlsplit(url).scheme in REDIS_SCHEMES
+
+
+def redis_arguments(url: str) -> dict[str, Any]:
+    """What ``redis.Redis(**arguments)`` takes to reach ``url``."""
+    parts = urlsplit(url)
+    if parts.scheme in ("redis+socket", "unix"):
+        return {"unix_socket_path": unquote(parts.path)}
+    arguments: dict[str, Any] = {
+        "host": parts.hostname or "localhost",
+        "port": parts.port or 6379,
+        "db": int(parts.path.strip("/") or 0),
+        "ssl": parts.scheme == "rediss",
+    }
+    secrets = {"username": parts.username, "password": parts.password}
+    return arguments | {name: unquote(value) for name, value in secrets.items() if value}
