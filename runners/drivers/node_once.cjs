@@ -1,0 +1,93 @@
+'use strict';
+// Boots node ahead of need, then runs one program from memory as `node main.js` (or main.ts) would.  argv: node|typescript
+const fs = require('fs');
+const mod = require('module');
+const { pathToFileURL } = require('url');
+
+const CHANNEL = 3;
+const TYPED = process.argv[2] === 'typescript';
+const compiler = TYPED ? require('./typescript_source.cjs') : null;
+
+/** The request: 4 bytes of big-endian length, then JSON. A host that went away ends us. */
+function readRequest() {
+  const exactly = (size) => {
+    const bytes = Buffer.allocUnsafe(size);
+    for (let at = 0; at < size;) {
+      const count = fs.readSync(CHANNEL, bytes, at, size - at);
+      if (count === 0) process.reallyExit(0);
+      at += count;
+    }
+    return bytes;
+  };
+  return JSON.parse(exactly(exactly(4).readUInt32BE(0)).toString('utf8'));
+}
+
+/** Tells the host how compiling ended: 'C' and nanoseconds, or 'E' and the exit code. */
+function report(kind, number) {
+  const bytes = Buffer.alloc(kind === 'C' ? 9 : 2);
+  bytes.write(kind);
+  if (kind === 'C') bytes.writeBigUInt64BE(number, 1); else bytes[1] = number;
+  try { fs.writeSync(CHANNEL, bytes); } catch { /* nobody listens */ }
+}
+
+/** Serves the main program under its name, though no such file exists. */
+function serve(file, source, explicit) {
+  const url = pathToFileURL(file).href;
+  let loads = 0;
+  mod.registerHooks({
+    resolve(specifier, context, next) {
+      if (specifier === file || specifier === url) return { url, shortCircuit: true };
+      return TYPED ? compiler.resolve(specifier, context, next) : next(specifier, context);
+    },
+    load(wanted, context, next) {
+      if (wanted !== url) return TYPED ? compiler.load(wanted, context, next) : next(wanted, context);
+      // Without a format node looks for itself; it asks again, without a context, once it has found an ES module.
+      const format = explicit ?? (context.format === 'module' || loads > 0 ? 'module' : undefined);
+      loads += 1;
+      return format ? { source, format, shortCircuit: true } : { source, shortCircuit: true };
+    },
+  });
+}
+
+/** Compiles TypeScript; on an error prints it, reports it and ends the process. */
+function compile(source, file) {
+  const start = process.hrtime.bigint();
+  try {
+    const { code, mapped } = compiler.toJavaScript(source, file);
+    if (mapped) process.setSourceMapsEnabled(true);
+    report('C', process.hrtime.bigint() - start);
+    return code;
+  } catch (error) {
+    fs.writeSync(2, `${error instanceof compiler.CompileError ? error.message : error.stack}\n`);
+    report('E', 1);
+    return process.reallyExit(1);
+  }
+}
+
+function main() {
+  const request = readRequest();
+  const cwd = request.cwd ?? '/workspace';
+  const file = `${cwd}/${request.file ?? (TYPED ? 'main.ts' : 'main.js')}`;
+  process.chdir(cwd);
+  const source = TYPED ? compile(request.code, file) : request.code;
+  fs.closeSync(CHANNEL);
+  Object.assign(process.env, request.env);
+  process.argv = [process.argv[0], file, ...(request.args ?? [])];
+  process.execArgv = [];
+  serve(file, source, TYPED ? compiler.formatOf(source) : undefined);
+  if (TYPED) mod._extensions['.ts'] = mod._extensions['.js'];
+  // ES modules may use require, too; a CommonJS body has its own.
+  Object.defineProperty(globalThis, 'require', { value: mod.createRequire(file), writable: true, configurable: true });
+  process.nextTick(mod.runMain, file); // from the queue, so that no frame of ours is in a stack trace
+}
+
+/** What the first program would otherwise pay for: output streams, inspection, the loader of ES modules. */
+function warm() {
+  void process.stdout;
+  void process.stderr;
+  require('util').format('%s %o', 'a', { a: [1] });
+  if (TYPED) compiler.warm();
+  return import('data:text/javascript,export{}');
+}
+
+warm().then(main);

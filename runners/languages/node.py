@@ -1,0 +1,18 @@
+"""Node.js: JavaScript, ES modules and CommonJS in one program."""
+
+from __future__ import annotations
+
+import re
+
+from runners.languages.base import Language, Program
+
+NODE = Language(
+    name="node",
+    aliases=("js", "javascript", "nodejs"),
+    file_name="main.js",
+    version=Program(("{rt}/node/bin/node", "--version")),
+    version_pattern=re.compile(r"v(\d+(?:\.\d+)+)"),
+    once=Program(("{rt}/node/bin/node", "{drivers}/node_once.cjs", "node")),
+    live=Program(("{rt}/node/bin/node", "--expose-internals", "{drivers}/js_live.cjs", "node")),
+    minimum_version=(24,),
+)

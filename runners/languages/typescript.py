@@ -1,0 +1,18 @@
+"""TypeScript: types stripped by node's own stripper, enums and namespaces included, then run by node."""
+
+from __future__ import annotations
+
+import re
+
+from runners.languages.base import Language, Program
+
+TYPESCRIPT = Language(
+    name="typescript",
+    aliases=("ts",),
+    file_name="main.ts",
+    version=Program(("{rt}/node/bin/node", "-p", "process.versions.amaro + ' amaro'")),
+    version_pattern=re.compile(r"(\d+(?:\.\d+)+)"),
+    once=Program(("{rt}/node/bin/node", "{drivers}/node_once.cjs", "typescript")),
+    live=Program(("{rt}/node/bin/node", "--expose-internals", "{drivers}/js_live.cjs", "typescript")),
+    compiles=True,
+)
