@@ -1,0 +1,80 @@
+"""Our own pages: their links lead somewhere, their examples get the shown answers from a running server."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.examples import PAGES, TOP, Example, examples_of
+from tests.documents.sending import Answer, send
+from tests.documents.shape import differences
+
+EXACT = (
+    "status",
+    "stdout",
+    "stderr",
+    "exit_code",
+    "files_modified",
+    "result",
+    "data",
+    "success",
+    "language",
+    "file_count",
+)
+"""Keys whose shown value, not only its type, must come."""
+LINK = re.compile(r"\]\(([^)#:]+?)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = set(LINK.findall((TOP / "docs/index.md").read_text(encoding="utf-8")))
+    assert {page.name for page in PAGES[1:]} - {"index.md"} <= index
+
+
+def test_examples_get_the_answers_that_the_pages_show(base: str, tmp_path: Path) -> None:
+    problems = []
+    examples = [example for page in PAGES for example in examples_of(page)]
+    assert len(examples) >= 7
+    for example in examples:
+        answer = send(example.command, base=base, folder=tmp_path, variables={})
+        problems += [f"{example.page}: {example.command}: {problem}" for problem in _problems(example, answer)]
+    assert problems == []
+
+
+def _problems(example: Example, answer: Answer) -> list[str]:
+    if "event: " in example.answer:
+        return _stream_problems(example, answer)
+    if not example.answer.startswith("{"):
+        return [] if answer.text == example.answer else [f"{answer.text!r}"]
+    shown = json.loads(re.sub(r",\s*\.\.\.\s*\}", "}", example.answer))
+    found = answer.json()
+    return differences(shown, found) + [
+        f"{key} is {found.get(key)!r}, shown is {shown[key]!r}"
+        for key in EXACT
+        if key in shown and not _same(shown, found, key)
+    ]
+
+
+def _same(shown: dict[str, Any], found: dict[str, Any], key: str) -> bool:
+    return bool(shown[key] == found.get(key))
+
+
+def _stream_problems(example: Example, answer: Answer) -> list[str]:
+    """The shown frames must come in their order; what differs from run to run is ``…`` in them."""
+    at = 0
+    for frame in filter(None, example.answer.split("\n\n")):
+        pattern = ".*?".join(re.escape(part) for part in frame.split("…"))
+        match = re.compile(pattern, re.DOTALL).search(answer.text, at)
+        if match is None:
+            return [f"no frame {frame!r} in {answer.text[at : at + 500]!r}"]
+        at = match.end()
+    return []
