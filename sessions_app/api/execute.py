@@ -1,0 +1,83 @@
+"""The doors that start a run and wait for it: ``POST /api/execute`` and ``POST /api/sessions/{id}/run``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import Future
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+from sessions_app.api import answers, bodies
+from sessions_app.api.doors import takes
+from sessions_app.services import runs
+from sessions_app.services.runs import NewRun
+
+log = logging.getLogger(__name__)
+
+
+@takes("POST")
+async def execute(request: HttpRequest) -> HttpResponse:
+    """Run a program that leaves nothing behind but its record."""
+    return await _start(request, bodies.execute(request.body))
+
+
+@takes("POST")
+async def run(request: HttpRequest, session: str) -> HttpResponse:
+    """Run a program in a session."""
+    return await _start(request, bodies.run(request.body, session=session))
+
+
+async def _start(request: HttpRequest, new: NewRun) -> HttpResponse:
+    started = runs.start(new)
+    if not new.wait:
+        await outcome(started.accepted)
+        location = {"Location": f"/api/runs/{started.run_id}"}
+        return answers.json({"run_id": started.run_id, "status": "queued"}, status=202, headers=location)
+    try:
+        finished = await outcome(started.finished)
+    except asyncio.CancelledError:
+        if request.client_gone and not new.detached:  # type: ignore[attr-defined]
+            _cancel_later(started.run_id, new.owner_id)
+        raise
+    return finished_answer(finished)
+
+
+def finished_answer(finished: runs.Finished) -> HttpResponse:
+    """The answer for whoever waited."""
+    headers = {} if finished.retry_after is None else {"Retry-After": str(finished.retry_after)}
+    return answers.raw(finished.body, status=finished.http_status, headers=headers)
+
+
+async def outcome(future: Future[Any]) -> Any:
+    """What ``future`` comes to; unlike ``wrap_future``, a cancelled waiter leaves it alone."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def tell(_: Future[Any]) -> None:
+        try:
+            loop.call_soon_threadsafe(_settle, waiter)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            log.debug("A run ended after its web process.")
+
+    future.add_done_callback(tell)
+    await waiter
+    return future.result()
+
+
+def _settle(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _cancel_later(run_id: str, owner_id: int) -> None:
+    """Cancel in a thread: the caller is gone, nobody waits for it."""
+
+    def cancel() -> None:
+        try:
+            runs.cancel(run_id, owner_id=owner_id)
+        except Exception:
+            log.exception("A run whose caller went away could not be cancelled.", extra={"run_id": run_id})
+
+    asyncio.get_running_loop().run_in_executor(None, cancel)

@@ -1,0 +1,67 @@
+"""Whether the server can work: its parts asked at once, each with a deadline of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from era_project.version import VERSION
+from sessions_app.api import answers
+from sessions_app.api.doors import takes
+from sessions_app.run_object import moment
+from sessions_app.services import parts
+
+DEADLINE_S = 2.0
+"""How long a part may take to answer; then it counts as down."""
+
+_pool = ThreadPoolExecutor(len(parts.CHECKS) + 1, "health")
+_asked: dict[Callable[[], Any], Future[Any]] = {}
+"""Questions under way: a part that hangs is not asked again, so that it holds one thread and no more."""
+
+
+@takes("GET")
+async def health(request: HttpRequest) -> HttpResponse:
+    """The state of the parts; 503 when one is down."""
+    names = list(parts.CHECKS)
+    *found, sandbox = await asyncio.gather(*(_ask(parts.CHECKS[name]) for name in names), _ask(parts.sandbox))
+    checks = {name: "ok" if answer is not None else "down" for name, answer in zip(names, found, strict=True)}
+    is_well = all(answer is not None for answer in found)
+    body = {
+        "status": "healthy" if is_well else "unhealthy",
+        "timestamp": moment(timezone.now()),
+        "version": VERSION,
+        "checks": checks,
+        "sandbox": sandbox or None,
+    }
+    if not is_well:
+        body |= {
+            "error": "Unavailable",
+            "message": f"Down: {', '.join(name for name in names if checks[name] != 'ok')}.",
+            "code": "UNAVAILABLE",
+        }
+    return answers.json(body, status=200 if is_well else 503, headers={"Cache-Control": "no-store"})
+
+
+@takes("GET")
+async def live(request: HttpRequest) -> HttpResponse:
+    """That this process answers; touches nothing else."""
+    return answers.json({"status": "healthy", "timestamp": moment(timezone.now()), "version": VERSION})
+
+
+async def _ask(question: Callable[[], Any]) -> Any:
+    """The answer; None if it failed or did not come in time."""
+    under_way = _asked.get(question)
+    if under_way is None or under_way.done():
+        under_way = _pool.submit(contextvars.copy_context().run, question)
+        _asked[question] = under_way
+    try:
+        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(under_way)), DEADLINE_S)
+    except Exception as error:
+        parts.report(question, error)
+        return None

@@ -1,0 +1,43 @@
+"""The session object of the contract, made from a session's row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from sessions_app.models import Session
+from sessions_app.run_object import moment
+
+
+def settings(session: Session) -> dict[str, Any]:
+    """What PATCH can set, beside data and the user's metadata."""
+    return {
+        "default_timeout": session.default_timeout_s,
+        "allowInternetAccess": session.allow_internet,
+        "allowPublicAccess": session.allow_public,
+        "cpu_count": session.cpu_count,
+        "memory_mib": session.memory_mib,
+    }
+
+
+def listed(session: Session) -> dict[str, Any]:
+    """The session without its data, as lists show it."""
+    return {
+        "id": session.name,
+        "created_at": moment(session.created_at),
+        "last_run_at": moment(session.last_run_at),
+        "language": session.language,
+        "persistent": session.persistent,
+        "file_count": session.file_count,
+        "total_size_bytes": session.total_bytes,
+        "metadata": session.metadata,
+        **settings(session),
+        "sandbox": session.sandbox,
+        "state": session.state,
+    }
+
+
+def whole(session: Session) -> dict[str, Any]:
+    """The session with its data, whose order and digits stay; ``orjson`` writes it."""
+    return {**listed(session), "data": orjson.Fragment(session.data)}
