@@ -1,0 +1,1 @@
+"""Stored bytes: the object store and what stands on it."""

@@ -53,7 +53,7 @@ def _unlock_folder(above: int, name: str) -> int:
     """Opens a folder of ours of which we may not even read the names."""
     handle = os.open(name, HANDLE | os.O_DIRECTORY, dir_fd=above)
     try:
-        os.chmod(f"/proc/self/fd/{handle}", 0o700)
+        Path(f"/proc/self/fd/{handle}").chmod(0o700)
         return os.open(".", FOLDER, dir_fd=handle)
     finally:
         os.close(handle)
@@ -98,12 +98,12 @@ def open_file(root_fd: int, path: str) -> int:
 
 def _read_handle(handle: int, mode: int) -> int:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    same_file = f"/proc/self/fd/{handle}"
+    same_file = Path(f"/proc/self/fd/{handle}")
     try:
         return os.open(same_file, flags)
     except PermissionError:
-        os.chmod(same_file, mode | 0o400)
+        same_file.chmod(mode | 0o400)
         try:
             return os.open(same_file, flags)
         finally:
-            os.chmod(same_file, mode)
+            same_file.chmod(mode)

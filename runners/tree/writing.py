@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -15,9 +16,7 @@ Fill = Callable[[int], object]
 """Writes a file's whole content to the descriptor that it is given."""
 
 
-def write_file(
-    root_fd: int, path: str, fill: Fill, *, mode: int = 0o644, mtime_ns: int | None = None
-) -> Mark:
+def write_file(root_fd: int, path: str, fill: Fill, *, mode: int = 0o644, mtime_ns: int | None = None) -> Mark:
     """Puts a file at a path, whole or not at all; a file or link that was there is replaced, never written through.
 
     Missing folders are made; whatever else stands in a folder's place is replaced by one.
@@ -99,18 +98,24 @@ def make_link(root_fd: int, path: str, target: str, *, mtime_ns: int | None = No
 
 def discard(root_fd: int, path: str) -> None:
     """Removes a file, a link or an empty folder; what is gone already, or a folder with content, is let be."""
+    _remove(root_fd, path, (os.unlink, os.rmdir))
+
+
+def discard_folder(root_fd: int, path: str) -> None:
+    """Removes an empty folder; whatever else is there is let be."""
+    _remove(root_fd, path, (os.rmdir,))
+
+
+def _remove(root_fd: int, path: str, ways: Sequence[Callable[..., None]]) -> None:
     folders, name = split(path)
     try:
         above = open_folder(root_fd, folders)
     except OSError:
         return
     try:
-        try:
-            os.unlink(name, dir_fd=above)
-        except IsADirectoryError:
-            os.rmdir(name, dir_fd=above)
-    except OSError:
-        return
+        for way in ways:
+            with contextlib.suppress(OSError):
+                way(name, dir_fd=above)
     finally:
         os.close(above)
 
@@ -155,7 +160,5 @@ def _give_link(root_fd: int, above: int, name: str) -> None:
 
 
 def _unlink(above: int, name: str) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.unlink(name, dir_fd=above)
-    except OSError:
-        return
