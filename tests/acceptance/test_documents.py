@@ -13,6 +13,7 @@ import requests
 from tests.acceptance.document_replies import REPLIES, Desk
 from tests.documents import finding, table
 from tests.documents.finding import Found
+from tests.documents.programs import PROGRAMS, SESSION_DATA, Program
 from tests.documents.sending import DEADLINE_S, Answer, send
 from tests.documents.shape import differences
 from tests.documents.table import DATA, TABLE, V1, V2, Row
@@ -39,7 +40,19 @@ def test_each_request_gets_the_answer_that_the_documents_show(desk: Desk) -> Non
     problems = []
     for row in sorted(TABLE, key=lambda row: (row.document, row.line)):
         problems += [f"{row.document}:{row.line}: {problem}" for problem in _problems(desk, row)]
+    for number, shown in enumerate(PROGRAMS):
+        problems += _program_problems(desk, shown, name=f"program-{number}")
     assert problems == []
+
+
+def _program_problems(desk: Desk, shown: Program, *, name: str) -> list[str]:
+    """A program of the pages in a session of its own, with the pages' data."""
+    _create(desk, name, shown.language, data=SESSION_DATA)
+    url = f"{desk.base}/api/sessions/{name}/run"
+    run = requests.post(url, json={"code": shown.code()}, timeout=DEADLINE_S).json()
+    prints = shown.prints.format(session=name, port=desk.base.rsplit(":", 1)[1])
+    is_as_shown = (run["stdout"], run["exit_code"]) == (prints, 0)
+    return [] if is_as_shown else [f"{DATA}:{shown.first}: {run}"]
 
 
 @pytest.fixture
@@ -110,8 +123,8 @@ def _put(desk: Desk, name: str, text: str) -> None:
     assert requests.put(url, data=text.encode(), timeout=DEADLINE_S).status_code == 200
 
 
-def _create(desk: Desk, name: str, language: str) -> None:
-    body = {"session_id": name, "language": language}
+def _create(desk: Desk, name: str, language: str, **more: object) -> None:
+    body = {"session_id": name, "language": language, **more}
     assert requests.post(f"{desk.base}/api/sessions", json=body, timeout=DEADLINE_S).status_code == 201
 
 
