@@ -122,6 +122,19 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A live interpreter's state, as far as it could be saved."""
+
+    content: bytes
+    lost: tuple[str, ...] = ()
+    """Names that could not be saved."""
+
+
+class SandboxUnavailable(Exception):
+    """No sandbox can be had here; the text is one sentence that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
 class Enforcement:
     """How this node isolates: the backend, its mode, and per limit how it is held, in words for people."""
 

@@ -1,0 +1,236 @@
+"""The backend of slots: which mode, which limits, and one run from start to end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runners.backends.base import Hooks
+from runners.backends.slot import oneshot, uids
+from runners.backends.slot.cgroups import Cgroups
+from runners.backends.slot.pool import Builder, Capacity, Pool
+from runners.backends.slot.slot import Slot, SlotBroken
+from runners.backends.slot.starter import World, WorldSpec
+from runners.languages.python import imports
+from runners.types import Enforcement, Limits, RunResult, RunSpec, SandboxUnavailable, Status
+
+log = logging.getLogger(__name__)
+
+MODES = ("root", "sub", "one")
+_HELLO = RunSpec("python", "print(6 * 7)")
+
+
+@dataclass(frozen=True)
+class SlotConfig:
+    """What the runner's configuration means for slots."""
+
+    runtimes: Path
+    workspaces: Path
+    run_dir: Path
+    mode: str
+    strict: bool
+    once: int
+    live: int
+    cgroup: str
+    uid_base: int | None = None
+    uid_count: int = 0
+    parked: Mapping[str, int] = field(default_factory=dict)
+
+
+class SlotBackend:
+    """Everything that runs in slots of one world."""
+
+    def __init__(self, config: SlotConfig, mode: str) -> None:
+        """Build the world and really run a program in a slot of it.
+
+        Raises:
+            OSError: The mode cannot be had here.
+            SlotBroken: A slot cannot be had.
+        """
+        self._config, self.mode = config, mode
+        self._block: uids.Block | None = None
+        self._cgroups = self._make_cgroups()
+        self._world: World | None = None
+        self._builder: Builder | None = None
+        try:
+            capacity = Capacity(config.once, config.live, config.once + 2)
+            self._world = World(self._world_spec(capacity))
+            self._terms = oneshot.Terms(strangers=mode == "sub", cgroups=self._cgroups is not None)
+            self._builder = Builder(self._world, self._cgroups, capacity)
+            self._pool = Pool(self._builder, capacity, strict=config.strict)
+            self._prove()
+        except BaseException:
+            self.close()
+            raise
+        self.enforcement = _enforcement(mode, self._terms.cgroups)
+
+    def _make_cgroups(self) -> Cgroups | None:
+        try:
+            return Cgroups(self._config.cgroup)
+        except OSError as error:
+            log.info("No cgroups: limits are held by rlimits and a watchdog.", extra={"reason": str(error)})
+            return None
+
+    def _world_spec(self, capacity: Capacity) -> WorldSpec:
+        config = self._config
+        root = config.run_dir / "root"
+        root.mkdir(parents=True, exist_ok=True)
+        config.workspaces.mkdir(parents=True, exist_ok=True)
+        base, count = self._uids() if self.mode == "root" else (0, 0)
+        if self.mode == "root" and 2 * capacity.indexes + 1 > count:
+            raise OSError(f"{count} host uids are too few for {capacity.indexes} slots")
+        mapper, sub_uids, sub_gids = _sub_ranges(capacity) if self.mode == "sub" else ("", (), ())
+        return WorldSpec(
+            mode=self.mode,
+            runtimes=config.runtimes.resolve(),
+            workspaces=config.workspaces.resolve(),
+            root=root.resolve(),
+            cgroups=self._cgroups is not None,
+            cpus=0 if self._cgroups else 1,
+            inotify_instances=_inotify_share(capacity),
+            uid_base=base,
+            uid_count=count,
+            mapper=mapper,
+            sub_uids=sub_uids,
+            sub_gids=sub_gids,
+        )
+
+    def _uids(self) -> tuple[int, int]:
+        if self._config.uid_base is not None:
+            return self._config.uid_base, self._config.uid_count
+        self._block = uids.claim()
+        return self._block.base, self._block.count
+
+    def _prove(self) -> None:
+        result = self.run(_HELLO, Hooks())
+        if result.stdout.content != b"42\n":
+            text = result.reason or result.stderr.content.decode("utf-8", "replace")
+            raise OSError(text.strip().rsplit("\n", 1)[-1] or "a program in a slot gave no output")
+
+    def run(self, spec: RunSpec, hooks: Hooks) -> RunResult:
+        """Run to the end; what user code does is a result, never an exception."""
+        if hooks.cancel and hooks.cancel.requested:
+            return RunResult(Status.CANCELLED, oneshot.KILLED_CODE)
+        started: list[bool] = []
+        watched = Hooks(hooks.on_output, lambda: _note(started, hooks), hooks.cancel)
+        for attempt in range(3):
+            slot = self._pool.take(preloaded=self._wants_preloaded(spec), workspace=spec.workspace or "")
+            try:
+                return oneshot.run_python(slot, spec, watched, self._terms)
+            except SlotBroken as error:
+                slot.destroy()
+                if started or attempt == 2:
+                    return RunResult(Status.SANDBOX_ERROR, None, reason=f"The sandbox broke: {error}")
+            except BaseException:
+                slot.destroy()
+                raise
+            finally:
+                self._pool.give(slot)
+        raise AssertionError("unreachable")
+
+    def _wants_preloaded(self, spec: RunSpec) -> bool:
+        return bool(self._world and not self._world.spec.preload_names.isdisjoint(imports(spec.code)))
+
+    def close(self) -> None:
+        """Kill everything; leave no process, mount or cgroup."""
+        if self._builder:
+            self._builder.close()
+        if self._world:
+            self._world.close()
+        if self._cgroups:
+            self._cgroups.close()
+        if self._block:
+            self._block.release()
+            self._block = None
+        shutil.rmtree(self._config.run_dir / "root", ignore_errors=True)
+
+
+def _note(started: list[bool], hooks: Hooks) -> None:
+    started.append(True)
+    if hooks.on_start:
+        hooks.on_start()
+
+
+def _inotify_share(capacity: Capacity) -> int:
+    """Instances of a slot: the kernel also counts those of all slots together."""
+    with open("/proc/sys/user/max_inotify_instances") as file:
+        return max(2, min(16, int(file.read()) // (capacity.once + capacity.live)))
+
+
+def _sub_ranges(capacity: Capacity) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    mapper = shutil.which("newuidmap")
+    if not mapper or not shutil.which("newgidmap"):
+        raise OSError("newuidmap is not installed (package uidmap)")
+    wanted = 2 * capacity.indexes + 1
+    ranges = [_sub_range(Path(f"/etc/sub{kind}"), wanted) for kind in ("uid", "gid")]
+    return os.path.dirname(mapper), ranges[0], ranges[1]
+
+
+def _sub_range(path: Path, wanted: int) -> tuple[int, int]:
+    import pwd
+
+    names = {pwd.getpwuid(os.getuid()).pw_name, str(os.getuid())}
+    for line in path.read_text().splitlines():
+        name, first, count = line.split(":")
+        if name in names and int(count) >= wanted:
+            return int(first), int(count)
+    raise OSError(f"{path} has no range of {wanted} ids for this user")
+
+
+def _enforcement(mode: str, cgroups: bool) -> Enforcement:
+    uid = {
+        "root": "two host uids of its own",
+        "sub": "two subordinate uids of its own",
+        "one": "this server's uid, shared",
+    }[mode]
+    if cgroups:
+        held = {"memory": "kernel (cgroup)", "processes": "kernel (cgroup)", "cpu": "kernel (cgroup quota)"}
+    else:
+        held = {
+            "memory": "watched every 10 ms, can overshoot by about the limit",
+            "processes": "kernel (RLIMIT_NPROC in a user namespace)",
+            "cpu": "pinned to one core, no share",
+        }
+    held["workspace"] = "kernel (tmpfs size and inodes)"
+    held["network"] = "kernel (a network namespace with nothing but loopback)"
+    held["uid"] = uid
+    return Enforcement("slot", mode, held)
+
+
+def start(config: SlotConfig) -> SlotBackend:
+    """The first mode that really works here.
+
+    Raises:
+        SandboxUnavailable: None does; the text says why and what to do.
+    """
+    modes = _candidates(config.mode)
+    reasons = []
+    for mode in modes:
+        try:
+            return SlotBackend(config, mode)
+        except (OSError, SlotBroken) as error:
+            log.info("A sandbox mode is not available.", extra={"mode": mode, "reason": str(error)})
+            reasons.append(f"{mode}: {error}")
+    raise SandboxUnavailable(f"No sandbox can be built here ({'; '.join(reasons)}). {_remedy(reasons)}")
+
+
+def _candidates(wanted: str) -> tuple[str, ...]:
+    if wanted != "auto":
+        return (wanted,)
+    return ("root",) if os.geteuid() == 0 else ("sub", "one")
+
+
+def _remedy(reasons: list[str]) -> str:
+    text = " ".join(reasons)
+    if "proc" in text and "not permitted" in text:
+        return "This container masks /proc: start it with an unmasked /proc (Docker: --security-opt systempaths=unconfined)."
+    if "unshare" in text or "uid_map" in text or "space" in text:
+        return (
+            "User namespaces are forbidden: allow them (sysctl user.max_user_namespaces, "
+            "kernel.apparmor_restrict_unprivileged_userns=0, or in Docker a seccomp profile that lets unshare pass)."
+        )
+    return "Linux 5.14 or newer with user namespaces is needed."

@@ -1,0 +1,228 @@
+"""One run as the runner's thread sees it: pipes, waiting, stopping, reading, until pid 1 of the slot has answered.
+
+Every channel that user code can write to is read without blocking and within bounds.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from runners.backends.base import Hooks
+from runners.backends.slot.guest.pid1 import KILLED, REPLY
+from runners.backends.slot.slot import Slot, SlotBroken
+from runners.output import Collector
+from runners.types import Limits, Status, Stream
+
+KILL_GRACE_S = 2.0
+"""How long pid 1 may take to kill everything before the whole slot is killed."""
+READ_BYTES = 65536
+_ANCILLARY_BYTES = 64
+_STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
+_DRAIN_BYTES = 16 << 20
+"""Read at most after the end: a pipe holds 1 MiB at most, more can only come from a writer that should be dead."""
+
+
+@dataclass
+class Wires:
+    """The runner's ends of a run's pipes."""
+
+    out: int
+    err: int
+    channel: socket.socket | None = None
+
+    def close(self) -> None:
+        """Close all of them."""
+        for descriptor in (self.out, self.err):
+            os.close(descriptor)
+        if self.channel:
+            self.channel.close()
+
+
+def open_wires(slot: Slot, *, strangers: bool, channel: bool = False) -> tuple[Wires, list[int], socket.socket | None]:
+    """Pipes, and a socket if asked for; returns our ends, the child's two and the child's end of the socket.
+
+    Args:
+        strangers: User code has another uid than the runner, who cannot give files away.
+    """
+    out, out_end = os.pipe2(os.O_CLOEXEC)
+    err, err_end = os.pipe2(os.O_CLOEXEC)
+    for end in (out_end, err_end):  # or /dev/stdout could not be opened inside
+        if slot.owner.uid >= 0:
+            os.fchown(end, slot.owner.uid, slot.owner.uid)
+        elif strangers:
+            os.fchmod(end, 0o622)
+    os.set_blocking(out, False)
+    os.set_blocking(err, False)
+    ours = theirs = None
+    if channel:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return Wires(out, err, ours), [out_end, err_end], theirs
+
+
+@dataclass
+class Ended:
+    """What pid 1 said."""
+
+    wait_status: int
+    cpu_time_s: float
+    peak_bytes: int
+    flags: int
+    workspace: int
+    """Descriptor of the workspace that was replaced, or -1."""
+
+
+@dataclass
+class Exchange:
+    """Waits for one started run."""
+
+    slot: Slot
+    wires: Wires
+    limits: Limits
+    hooks: Hooks
+    watch: Callable[[], str | None] | None = None
+    """Called every few milliseconds of a longer run; a text is the reason to kill it for memory."""
+    stopped: Status | None = None
+    reason: str | None = None
+    collectors: tuple[Collector, Collector] = field(init=False)
+    started_at_s: float = 0.0
+    wall_time_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.collectors = (Collector(self.limits.kept_bytes), Collector(self.limits.kept_bytes))
+        self._deadline_s = 0.0
+        self._next_watch_s = 0.0
+        self._wake = -1
+
+    def start_clock(self) -> None:
+        """The program has been handed over."""
+        self.started_at_s = time.monotonic()
+        self._deadline_s = self.started_at_s + self.limits.wall_time_s
+        if self.hooks.on_start:
+            self.hooks.on_start()
+
+    def wait(self) -> Ended:
+        """Until pid 1 answers.
+
+        Raises:
+            SlotBroken: It does not, or says what it should not. The slot is to be destroyed; what was read stays.
+        """
+        cancel = self.hooks.cancel
+        if cancel:
+            cancel.attach(self._wake_up)
+        try:
+            answer = self._receive()
+            if answer is None:
+                answer = self._wait_long()
+        finally:
+            if cancel:
+                cancel.detach()
+            if self._wake >= 0:
+                os.close(self._wake)
+        self.wall_time_s = time.monotonic() - self.started_at_s
+        ended = _parse(*answer)
+        self.drain()
+        if self.stopped and not ended.flags & KILLED:
+            # Our kill may yet arrive, and hit the child of the next run.
+            self.slot.destroy()
+        return ended
+
+    def _receive(self) -> tuple[bytes, list[int]] | None:
+        """pid 1's answer, or None if there is none within BLOCK_MS."""
+        try:
+            message, ancillary, _, _ = self.slot.control.recvmsg(4096, _ANCILLARY_BYTES)
+        except BlockingIOError:
+            return None
+        passed = ancillary[0][2] if ancillary else b""
+        return message, list(struct.unpack(f"{len(passed) // 4}i", passed))
+
+    def _wake_up(self) -> None:
+        """On a request to cancel: any thread, once."""
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    def _wait_long(self) -> tuple[bytes, list[int]]:
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        poller = select.poll()
+        control = self.slot.control.fileno()
+        for descriptor in (control, self.wires.out, self.wires.err, self._wake):
+            poller.register(descriptor, select.POLLIN)
+        streams = {self.wires.out: 0, self.wires.err: 1}
+        while True:
+            self._stop_if_due()
+            ready = [descriptor for descriptor, _ in poller.poll(1000 * self._patience_s())]
+            if control in ready and (answer := self._receive()):
+                return answer
+            for descriptor in ready:
+                if descriptor in streams and not self._read(descriptor, streams[descriptor]):
+                    poller.unregister(descriptor)
+
+    def _patience_s(self) -> float:
+        until_s = min(self._deadline_s, self._next_watch_s) if self.watch and not self.stopped else self._deadline_s
+        if self.hooks.cancel and self.hooks.cancel.requested and not self.stopped:
+            return 0.0
+        return max(0.0, min(until_s - time.monotonic(), 3600.0))
+
+    def _stop_if_due(self) -> None:
+        now_s = time.monotonic()
+        if self.stopped:
+            if now_s >= self._deadline_s:
+                raise SlotBroken("pid 1 of the slot did not answer")
+            return
+        if self.hooks.cancel and self.hooks.cancel.requested:
+            self.stop(Status.CANCELLED)
+        elif any(collector.written_bytes > self.limits.written_bytes for collector in self.collectors):
+            self.stop(Status.OUTPUT_LIMIT)
+        elif now_s >= self._deadline_s:
+            self.stop(Status.TIMED_OUT)
+        elif self.watch and now_s >= self._next_watch_s:
+            self.reason = self.watch()
+            spent_s = time.monotonic() - now_s
+            self._next_watch_s = now_s + max(0.01, 6 * spent_s)  # a sixth of this thread's time at most
+            if self.reason:
+                self.stop(Status.OUT_OF_MEMORY)
+
+    def stop(self, status: Status) -> None:
+        """Have pid 1 kill everything; the first reason counts."""
+        self.stopped = status
+        self._deadline_s = time.monotonic() + KILL_GRACE_S
+        if self.slot.group:
+            self.slot.group.free_cpu()  # a spent quota would delay pid 1 as well
+        self.slot.signal(signal.SIGUSR1)
+
+    def _read(self, descriptor: int, stream: int) -> bool:
+        """Take what is there; False at the end of the stream."""
+        try:
+            chunk = os.read(descriptor, READ_BYTES)
+        except BlockingIOError:
+            return True
+        if chunk:
+            self.collectors[stream].add(chunk)
+            if self.hooks.on_output:
+                self.hooks.on_output(_STREAMS[stream], chunk)
+        return bool(chunk)
+
+    def drain(self) -> None:
+        """Read what lies in the pipes; every writer is dead, but somebody's cycle may hold a pipe open."""
+        for stream, descriptor in enumerate((self.wires.out, self.wires.err)):
+            collector = self.collectors[stream]
+            end = collector.written_bytes + _DRAIN_BYTES
+            while collector.written_bytes < end:
+                before = collector.written_bytes
+                if not self._read(descriptor, stream) or collector.written_bytes - before < READ_BYTES:
+                    break
+
+
+def _parse(message: bytes, descriptors: list[int]) -> Ended:
+    if len(message) != REPLY.size:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise SlotBroken(message[1:].decode("utf-8", "replace").strip() or "the slot ended")
+    status, user_s, system_s, peak_kib, flags = REPLY.unpack(message)
+    return Ended(status, user_s + system_s, peak_kib << 10, flags, descriptors[0] if descriptors else -1)

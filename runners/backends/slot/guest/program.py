@@ -1,0 +1,108 @@
+"""A Python program run as `python main.py` would run it, in a process that has booted already."""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import gc
+import linecache
+import sys
+import threading
+import traceback
+import types
+from os import _exit
+from typing import Any, NoReturn
+
+MAIN = "/workspace/main.py"
+_INTERRUPTED = 130
+
+
+def run(source: str, args: list[str], *, fork_start: bool = False) -> NoReturn:
+    """Run the source as the main module and end the process with its exit code.
+
+    Args:
+        fork_start: Let multiprocessing fork: there is no file that a spawned interpreter could read.
+    """
+    main = types.ModuleType("__main__")
+    names = main.__dict__
+    names["__builtins__"] = builtins
+    names["__file__"] = MAIN
+    sys.modules["__main__"] = main
+    sys.argv = [MAIN, *args]
+    sys.path.insert(0, "/workspace")
+    linecache.cache[MAIN] = (lambda: source,)  # type: ignore[assignment]  # lazy entry: tracebacks show the user's lines
+    if fork_start:
+        _start_by_fork()
+    gc.enable()
+    code = _execute(source, names)
+    _exit(_finish(names, code) & 255)
+
+
+def _start_by_fork() -> None:
+    import multiprocessing
+
+    multiprocessing.set_start_method("fork")
+
+
+def _execute(source: str, names: dict[str, Any]) -> int:
+    try:
+        exec(compile(source.removeprefix("\ufeff"), MAIN, "exec", 0, True), names)
+    except SystemExit as error:
+        return exit_code(error)
+    except BaseException as error:
+        # Our own frame is dropped.
+        report(error.with_traceback(error.__traceback__.tb_next if error.__traceback__ else None))
+        return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+    return 0
+
+
+def exit_code(error: SystemExit) -> int:
+    """The code that python would end with; a code that is a text goes to stderr."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def report(error: BaseException) -> None:
+    """Print an uncaught exception as python would, the program's own hook included."""
+    if sys.excepthook is not sys.__excepthook__:
+        try:
+            sys.excepthook(type(error), error, error.__traceback__)
+            return
+        except BaseException as second:
+            print("Error in sys.excepthook:", file=sys.stderr)
+            traceback.print_exception(second)
+            print("\nOriginal exception was:", file=sys.stderr)
+    traceback.print_exception(error)
+
+
+def _finish(names: dict[str, Any], code: int) -> int:
+    """What the interpreter does at its end: threads, exit functions, destructors, buffers."""
+    for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
+        try:
+            step()
+        except BaseException as error:
+            report(error)
+    if threading.active_count() == 1:  # daemon threads would still look for their names
+        names.clear()  # files that were never closed are written by their destructors
+        gc.collect()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            code = code or 120
+    return code
+
+
+def run_driver(path: str, channel: int) -> NoReturn:
+    """Hand the process over to a driver: a file with a function main(channel) that returns an exit code."""
+    with open(path, "rb") as file:
+        source = file.read()
+    names: dict[str, Any] = {"__name__": "era_driver", "__builtins__": builtins, "__file__": path}
+    gc.unfreeze()
+    gc.enable()
+    exec(compile(source, path, "exec", 0, True), names)
+    _exit(int(names["main"](channel) or 0) & 255)

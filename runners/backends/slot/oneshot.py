@@ -1,0 +1,167 @@
+"""A program of its own: from the request to the result, in a slot that is taken for it."""
+
+from __future__ import annotations
+
+import os
+import resource
+from dataclasses import dataclass
+
+from runners import tree
+from runners.backends.base import Hooks
+from runners.backends.slot.exchange import Ended, Exchange, open_wires
+from runners.backends.slot.guest.pid1 import WORN
+from runners.backends.slot.slot import Slot, memory_file
+from runners.backends.slot.watchdog import Watchdog
+from runners.types import Changes, Limits, RunResult, RunSpec, Status, Usage
+
+DATA_FILE = ".session_data.json"
+KILLED_CODE = 137
+TIMEOUT_CODE = 124
+_AS_SLACK_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for every run of a backend."""
+
+    strangers: bool
+    """User code has a uid that the runner can neither be nor give files to."""
+    cgroups: bool
+
+
+def rlimits(limits: Limits, terms: Terms) -> list[tuple[int, int, int]]:
+    """What the child sets on itself where no cgroup holds it."""
+    if terms.cgroups:
+        return []
+    memory = limits.memory_bytes
+    # pid 1 counts where the uid is shared. RLIMIT_AS bounds page tables.
+    wanted = {
+        resource.RLIMIT_NPROC: limits.processes + 2,
+        resource.RLIMIT_DATA: 2 * memory,
+        resource.RLIMIT_AS: max(_AS_SLACK_BYTES, 8 * memory),
+        resource.RLIMIT_FSIZE: max(memory, limits.workspace_bytes),
+    }
+    return [(kind, value, value) for kind, value in wanted.items()]
+
+
+def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResult:
+    """Run Python in the slot's parked child.
+
+    Raises:
+        SlotBroken: The slot is to be destroyed.
+        OSError: The input files do not fit.
+    """
+    before = settle(slot, spec, terms)
+    wires, ends, _ = open_wires(slot, strangers=terms.strangers)
+    exchange = Exchange(slot, wires, spec.limits, hooks)
+    try:
+        try:
+            if spec.stdin:
+                ends.append(memory_file("stdin", spec.stdin))
+            request = {
+                "kind": "python",
+                "code": spec.code,
+                "args": list(spec.args),
+                "env": dict(spec.env),
+                "limits": rlimits(spec.limits, terms),
+                "stdin": bool(spec.stdin),
+                "channel": False,
+                "fork_start": bool(spec.workspace) and "rocess" in spec.code,
+            }
+            slot.send(request, ends)
+        finally:
+            for end in ends:
+                os.close(end)
+        if not terms.cgroups:
+            exchange.watch = Watchdog(slot, spec.limits).look
+        exchange.start_clock()
+        ended = exchange.wait()
+        return conclude(exchange, ended, before)
+    finally:
+        wires.close()
+
+
+def settle(slot: Slot, spec: RunSpec, terms: Terms) -> tree.Listing | None:
+    """Set the slot to the run's limits and lay its files in; returns what then lies in the workspace."""
+    if slot.group:
+        slot.group.set(spec.limits)
+    if spec.workspace:
+        return None
+    slot.bound_workspace(spec.limits)
+    files = [(file.path, file.mode, file.content) for file in spec.files]
+    files += _own_files(spec)
+    return lay_in(slot, files) if files else None
+
+
+def _own_files(spec: RunSpec) -> list[tuple[str, int, bytes]]:
+    """Files that are there for every program, laid in only where the code may look for them.
+
+    An untouched workspace is what makes the next run cheap.
+    """
+    files = []
+    if DATA_FILE in spec.code or "session_data" in spec.code:
+        files.append((DATA_FILE, 0o644, spec.data))
+    return files
+
+
+def lay_in(slot: Slot, files: list[tuple[str, int, bytes]]) -> tree.Listing:
+    """Have the helper write the files into the fresh workspace."""
+    import marshal
+
+    packed = memory_file("files", marshal.dumps(files))
+    try:
+        workspace = slot.ask(b"f", [packed])
+    finally:
+        os.close(packed)
+    try:
+        return tree.scan(workspace, ignored=frozenset({DATA_FILE}))
+    finally:
+        os.close(workspace)
+
+
+def conclude(exchange: Exchange, ended: Ended, before: tree.Listing | None) -> RunResult:
+    """The result of a run that pid 1 has answered for."""
+    slot = exchange.slot
+    changes = None
+    if ended.workspace >= 0:
+        try:
+            changes = compare(before, tree.scan(ended.workspace, ignored=frozenset({DATA_FILE})))
+        finally:
+            os.close(ended.workspace)
+    elif not slot.order.workspace:
+        changes = Changes()
+    slot.runs += 1
+    status, reason = exchange.stopped, exchange.reason
+    if slot.group and slot.group.has_new_oom_kills() and not status:
+        status, reason = Status.OUT_OF_MEMORY, "The kernel ended it at its memory limit."
+    code = os.waitstatus_to_exitcode(ended.wait_status)
+    number = -code if code < 0 else None
+    if ended.flags & WORN:
+        slot.destroy()
+    return RunResult(
+        status=status or (Status.FAILED if code else Status.SUCCEEDED),
+        exit_code=_exit_code(status, code),
+        signal=number,
+        stdout=exchange.collectors[0].kept(),
+        stderr=exchange.collectors[1].kept(),
+        usage=Usage(ended.cpu_time_s, ended.peak_bytes, exchange.wall_time_s),
+        changes=changes,
+        reason=reason,
+    )
+
+
+def _exit_code(status: Status | None, code: int) -> int:
+    if status is Status.TIMED_OUT:
+        return TIMEOUT_CODE
+    if status:
+        return KILLED_CODE
+    return 128 - code if code < 0 else code
+
+
+def compare(before: tree.Listing | None, after: tree.Listing) -> Changes:
+    """What differs between two listings."""
+    old = before.marks if before else {}
+    created = sorted(path for path in after.marks if path not in old)
+    changed = sorted(path for path, mark in after.marks.items() if path in old and old[path] != mark)
+    deleted = sorted(path for path in old if path not in after.marks)
+    return Changes(tuple(created), tuple(changed), tuple(deleted))

@@ -1,0 +1,175 @@
+"""Slots at hand: built on demand, reused while they are proved untouched, replaced when worn."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+from runners.backends.slot.cgroups import Cgroups, Group
+from runners.backends.slot.guest.birth import Order
+from runners.backends.slot.slot import Owner, Slot, build
+from runners.backends.slot.starter import World
+from runners.types import Limits
+
+log = logging.getLogger(__name__)
+
+RUNS_MAX = 1000
+AGE_MAX_S = 3600.0
+
+
+class Busy(Exception):
+    """All slots of this kind are in use."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How many slots there may be."""
+
+    once: int
+    """One-shots at the same time."""
+    live: int
+    idle: int
+    """Idle ones that are kept."""
+
+    @property
+    def indexes(self) -> int:
+        """Pairs of uids that are needed: while a slot is being built another one's pair may still be held."""
+        return self.once + self.live + self.idle + 4
+
+
+class Builder:
+    """Makes and ends slots of one world."""
+
+    def __init__(self, world: World, cgroups: Cgroups | None, capacity: Capacity) -> None:
+        """``world`` must have room for the capacity's indexes."""
+        self.world, self._cgroups = world, cgroups
+        self._lock = threading.Lock()
+        self._free_indexes = list(range(capacity.indexes))
+        self._living: dict[int, Slot] = {}
+        self._closed = False
+
+    def build(self, *, live: bool = False, workspace: str = "", preloaded: bool = False, index: int = -1) -> Slot:
+        """A new slot.
+
+        Args:
+            index: The pair of uids that is wanted, if it is free.
+
+        Raises:
+            SlotBroken: It could not be built.
+            Busy: No pair of uids is free.
+        """
+        index = self._take_index(index)
+        try:
+            group: Group | None = self._cgroups.make(Limits()) if self._cgroups else None
+            slot = build(self.world, Order(index, live, workspace), self._owner(index), group, preloaded=preloaded)
+        except BaseException:
+            self._give_index(index)
+            raise
+        with self._lock:
+            self._living[index] = slot
+            closed = self._closed
+        if closed:
+            self.destroy(slot)
+            raise Busy("the runner is closing")
+        return slot
+
+    def _owner(self, index: int) -> Owner:
+        base = self.world.spec.uid_base
+        return Owner(index, base + 2 * index + 2 if base else -1)
+
+    def _take_index(self, wanted: int) -> int:
+        with self._lock:
+            if self._closed or not self._free_indexes:
+                raise Busy("no slot is free")
+            if wanted in self._free_indexes:
+                self._free_indexes.remove(wanted)
+                heapq.heapify(self._free_indexes)
+                return wanted
+            return heapq.heappop(self._free_indexes)
+
+    def _give_index(self, index: int) -> None:
+        with self._lock:
+            heapq.heappush(self._free_indexes, index)
+
+    def destroy(self, slot: Slot) -> None:
+        """End a slot, whatever it does; once."""
+        with self._lock:
+            if self._living.get(slot.owner.index) is not slot:
+                return
+            del self._living[slot.owner.index]
+        try:
+            slot.destroy()
+        finally:
+            self._give_index(slot.owner.index)
+
+    def close(self) -> None:
+        """End all of them."""
+        with self._lock:
+            self._closed = True
+            living = list(self._living.values())
+        for slot in living:
+            self.destroy(slot)
+
+
+class Pool:
+    """Slots for one-shots."""
+
+    def __init__(self, builder: Builder, capacity: Capacity, *, strict: bool) -> None:
+        """Empty; the first runs build."""
+        self._builder, self._capacity, self._strict = builder, capacity, strict
+        self._turn = threading.BoundedSemaphore(capacity.once)
+        self._lock = threading.Lock()
+        self._idle: list[Slot] = []
+
+    def take(self, *, preloaded: bool = False, workspace: str = "", index: int = -1) -> Slot:
+        """A slot for one run, waiting for a turn; give it back by `give`."""
+        self._turn.acquire()
+        try:
+            if workspace:
+                return self._builder.build(workspace=workspace, index=index)
+            slot = self._pick(preloaded)
+            while slot and slot.has_word():  # its parked child died unasked
+                self._builder.destroy(slot)
+                slot = self._pick(preloaded)
+            return slot or self._build(preloaded)
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def _pick(self, preloaded: bool) -> Slot | None:
+        with self._lock:
+            for position in range(len(self._idle) - 1, -1, -1):
+                if self._idle[position].preloaded is preloaded:
+                    return self._idle.pop(position)
+        return None
+
+    def _build(self, preloaded: bool) -> Slot:
+        with self._lock:
+            spare = self._idle.pop(0) if len(self._idle) >= self._capacity.idle else None
+        if spare:
+            self._builder.destroy(spare)
+        return self._builder.build(preloaded=preloaded)
+
+    def give(self, slot: Slot) -> None:
+        """Back to the idle ones, or to its end if it is worn, of one workspace, or nothing may be reused."""
+        try:
+            old = slot.runs >= RUNS_MAX or time.monotonic() - slot.built_at_s > AGE_MAX_S
+            if slot.destroyed or old or self._strict or slot.order.workspace:
+                self._builder.destroy(slot)
+                return
+            with self._lock:
+                self._idle.append(slot)
+                spare = self._idle.pop(0) if len(self._idle) > self._capacity.idle else None
+            if spare:
+                self._builder.destroy(spare)
+        finally:
+            self._turn.release()
+
+    def warm_up(self, count: int) -> None:
+        """Build a few ahead."""
+        slots = [self._builder.build() for _ in range(count)]
+        with self._lock:
+            self._idle += slots

@@ -1,0 +1,206 @@
+"""A slot as the runner holds it: its sockets, its pid 1, its cgroup."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import marshal
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from dataclasses import asdict, dataclass, field
+
+from runners.backends.slot.cgroups import Group
+from runners.backends.slot.guest.birth import Order
+from runners.backends.slot.starter import World
+from runners.types import Limits
+
+BUILD_TIMEOUT_S = 20.0
+AID_TIMEOUT_S = 10.0
+BLOCK_MS = 15
+"""How long a run is waited for by one blocking call before its output is looked at."""
+_INLINE_BYTES = 64 << 10
+_ADD_SEALS, _ALL_SEALS = 1033, 0xF
+
+
+class SlotBroken(Exception):
+    """The slot does not do what it must; it is to be destroyed."""
+
+
+def memory_file(name: str, content: bytes) -> int:
+    """Descriptor of a sealed file that holds ``content`` and can never grow."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    fcntl.fcntl(descriptor, _ADD_SEALS, _ALL_SEALS)
+    return descriptor
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Numbers of a slot: its pair of uids and what user code's uid is on the host."""
+
+    index: int
+    uid: int
+    """Host uid of user code; -1: the runner cannot give files to it."""
+
+
+@dataclass
+class Slot:
+    """Made by `build`; ended by `destroy`."""
+
+    owner: Owner
+    order: Order
+    preloaded: bool
+    group: Group | None
+    requests: socket.socket
+    control: socket.socket
+    aid: socket.socket
+    pid: int
+    pidfd: int
+    proc: int
+    """Descriptor of the slot's /proc."""
+    shared_bytes: int = 0
+    """Anonymous memory that a child shares with pid 1 at birth."""
+    workspace_bounds: tuple[int, int] = (0, 0)
+    runs: int = 0
+    built_at_s: float = field(default_factory=time.monotonic)
+    destroyed: bool = False
+
+    def send(self, request: dict[str, object], descriptors: list[int]) -> None:
+        """Hand a request and its descriptors to the parked child."""
+        message = marshal.dumps(request)
+        packed = -1
+        if len(message) > _INLINE_BYTES:
+            packed = memory_file("request", message)
+            message, descriptors = b"M", [*descriptors, packed]
+        rights = struct.pack(f"{len(descriptors)}i", *descriptors)
+        try:
+            self.requests.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        finally:
+            if packed >= 0:
+                os.close(packed)
+
+    def has_word(self) -> bool:
+        """Whether pid 1 said something that nobody asked for, i.e. its parked child died."""
+        try:
+            self.control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True
+
+    def signal(self, number: int) -> None:
+        """Signal pid 1 of the slot."""
+        if not self.destroyed:
+            try:
+                signal.pidfd_send_signal(self.pidfd, number)
+            except ProcessLookupError:
+                return
+
+    def ask(self, word: bytes, descriptors: list[int]) -> int:
+        """Ask the helper; returns a descriptor of the workspace's root.
+
+        Raises:
+            OSError: It could not; the text says why.
+            SlotBroken: It does not answer.
+        """
+        socket.send_fds(self.aid, [word], descriptors)
+        try:
+            answer, passed, _, _ = socket.recv_fds(self.aid, 256, 4)
+        except TimeoutError as error:
+            raise SlotBroken("the helper does not answer") from error
+        if answer == b"ok" and passed:
+            return passed[0]
+        if answer[:1] == b"!":
+            raise OSError(errno.ENOSPC, answer[1:].decode("utf-8", "replace"))
+        raise SlotBroken("the helper is gone")
+
+    def bound_workspace(self, limits: Limits) -> None:
+        """Let the workspace hold half of the run's memory and the run's number of files."""
+        bounds = (limits.memory_bytes // 2, limits.workspace_files)
+        if bounds != self.workspace_bounds and not self.order.workspace:
+            os.close(self.ask(b"s" + struct.pack("<qq", *bounds), []))
+            self.workspace_bounds = bounds
+
+    def destroy(self) -> None:
+        """Kill pid 1, and with it all that lives in the slot, and let go of everything."""
+        if self.destroyed:
+            return
+        self.signal(signal.SIGKILL)
+        self.destroyed = True
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        poller.poll(5000)
+        for descriptor in (self.pidfd, self.proc):
+            os.close(descriptor)
+        for end in (self.requests, self.control, self.aid):
+            end.close()
+        if self.group:
+            self.group.close()
+
+
+def build(world: World, order: Order, owner: Owner, group: Group | None, *, preloaded: bool = False) -> Slot:
+    """A slot that is ready for its first request.
+
+    Raises:
+        SlotBroken: It could not be built; the text says why.
+    """
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+    (requests, _), (control, _), (aid, _) = pairs
+    control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    members = group.open_members() if group else []
+    try:
+        ends = [theirs.fileno() for _, theirs in pairs]
+        world.order(json.dumps(asdict(order)).encode(), [*ends, *members], preloaded=preloaded)
+    finally:
+        for _, theirs in pairs:
+            theirs.close()
+        for member in members:
+            os.close(member)
+    control.settimeout(BUILD_TIMEOUT_S)
+    try:
+        pid, proc = _await_ready(control)
+    except BaseException:
+        for ours in (requests, control, aid):
+            ours.close()
+        if group:
+            group.close()
+        raise
+    aid.settimeout(AID_TIMEOUT_S)
+    slot = Slot(owner, order, preloaded, group, requests, control, aid, pid, os.pidfd_open(pid), proc)
+    _, resident, shared, *_ = read_proc(proc, "1/statm").split()
+    slot.shared_bytes = (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
+    slot.workspace_bounds = (world.spec.workspace_bytes, world.spec.workspace_files)
+    return slot
+
+
+def _await_ready(control: socket.socket) -> tuple[int, int]:
+    try:
+        message, ancillary, _, _ = control.recvmsg(65536, 256)
+    except TimeoutError as error:
+        raise SlotBroken("the slot was not ready in time") from error
+    found = {kind: content for _, kind, content in ancillary}
+    if message != b"ready" or socket.SCM_RIGHTS not in found:
+        raise SlotBroken(message[1:].decode("utf-8", "replace").strip() or "the slot died while it was built")
+    control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+    control.settimeout(None)
+    control.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, BLOCK_MS * 1000))
+    (pid,) = struct.unpack("i", found[socket.SCM_CREDENTIALS][:4])
+    (proc,) = struct.unpack("i", found[socket.SCM_RIGHTS][:4])
+    os.set_inheritable(proc, False)
+    return pid, proc
+
+
+def read_proc(proc: int, name: str) -> bytes:
+    """The first 4 KiB of a file of the slot's /proc."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)

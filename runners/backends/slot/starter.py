@@ -1,0 +1,210 @@
+"""Starts the world: one process tree that holds every slot of a runner."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from runners.backends.slot import seccomp
+from runners.backends.slot.guest.settings import HostSettings, Settings, write_memory_file
+
+START_TIMEOUT_S = 30.0
+ENVIRONMENT = {
+    "PATH": "/opt/rt/python/bin:/opt/rt/node/bin:/opt/rt/deno:/opt/rt/go/bin:/usr/bin:/bin",
+    "HOME": "/home/sandbox",
+    "LANG": "C.UTF-8",
+    "TMPDIR": "/tmp",
+    "USER": "sandbox",
+}
+PRELOAD = (
+    "argparse ast asyncio base64 bisect collections concurrent.futures contextlib copy csv dataclasses datetime decimal "
+    "enum fractions functools glob hashlib heapq inspect io itertools json logging math operator os.path pathlib "
+    "pickle platform pprint queue random re shutil socket statistics string struct subprocess sys tempfile textwrap "
+    "threading time typing unittest urllib.parse urllib.request uuid zlib"
+).split()
+_CHEAP = frozenset({"os", "sys", "io", "operator", "time", "string", "itertools", "functools", "collections", "math", "typing"})
+"""Loaded in every master anyway, or in no time."""
+_ETC = {
+    "passwd": "root:x:0:0:root:/root:/sbin/nologin\nsandbox:x:1000:1000::/home/sandbox:/bin/sh\n",
+    "group": "root:x:0:\nsandbox:x:1000:\n",
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "resolv.conf": "",
+}
+_LIBRARIES = ("/usr/bin", "/usr/lib64", "/usr/share/zoneinfo", "/usr/lib/locale")
+_RUNTIME_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_GUEST_FILES = ("linux", "settings", "rootfs", "master", "birth", "helper", "pid1", "proof", "child", "program")
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """What the starter needs to know."""
+
+    mode: str
+    """root, sub or one."""
+    runtimes: Path
+    workspaces: Path
+    root: Path
+    """Empty folder to mount on; only the world sees the mount."""
+    cgroups: bool
+    cpus: int
+    """CPUs that a slot is pinned to where no cgroup holds its share; 0: none."""
+    inotify_instances: int
+    uid_base: int = 0
+    uid_count: int = 0
+    mapper: str = ""
+    sub_uids: tuple[int, ...] = ()
+    sub_gids: tuple[int, ...] = ()
+    scratch_bytes: int = 64 << 20
+    workspace_bytes: int = 128 << 20
+    workspace_files: int = 100_000
+    preload: tuple[str, ...] = field(default=tuple(PRELOAD))
+
+    @functools.cached_property
+    def preload_names(self) -> frozenset[str]:
+        """Top-level names of the preloaded modules that cost something to import."""
+        return frozenset(name.split(".")[0] for name in self.preload) - _CHEAP
+
+
+class World:
+    """The running world; ends with `close` or with this process."""
+
+    def __init__(self, spec: WorldSpec) -> None:
+        """Start it and wait until both masters answer.
+
+        Raises:
+            OSError: It could not be built; the text is the starter's last line.
+        """
+        self.spec = spec
+        self._lock = threading.Lock()
+        self.plain, plain_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.preloaded, preloaded_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        both = _settings(spec, plain_end.fileno(), preloaded_end.fileno())
+        descriptor = write_memory_file(json.dumps(both))
+        program = str(resources.files(__package__).joinpath("guest/world.py"))
+        errors, errors_end = os.pipe2(os.O_CLOEXEC)
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", program, str(descriptor)],
+            pass_fds=(plain_end.fileno(), preloaded_end.fileno(), descriptor),
+            env={"LANG": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors_end,
+            start_new_session=True,
+        )
+        for end in (descriptor, errors_end):
+            os.close(end)
+        plain_end.close()
+        preloaded_end.close()
+        try:
+            self._await_ready(errors)
+        finally:
+            os.close(errors)
+
+    def _await_ready(self, errors: int) -> None:
+        for master in (self.plain, self.preloaded):
+            master.settimeout(START_TIMEOUT_S)
+            try:
+                word = master.recv(16)
+            except TimeoutError:
+                word = b""
+            if word != b"ready":
+                self.close()
+                os.set_blocking(errors, False)
+                raise OSError(_last_line(errors) or "the sandbox's world did not start")
+
+    def order(self, text: bytes, descriptors: list[int], *, preloaded: bool) -> None:
+        """Ask a master for a slot."""
+        master = self.preloaded if preloaded else self.plain
+        with self._lock:
+            socket.send_fds(master, [text], descriptors)
+
+    def close(self) -> None:
+        """End everything in it: its pid 1 sees the closed socket, and with it goes the rest."""
+        self.plain.close()
+        self.preloaded.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5)
+
+
+def _last_line(descriptor: int) -> str:
+    try:
+        text = os.read(descriptor, 65536).decode("utf-8", "replace").strip()
+    except BlockingIOError:
+        return ""
+    return text.rsplit("\n", 1)[-1]
+
+
+def _settings(spec: WorldSpec, control: int, control_preloaded: int) -> dict[str, object]:
+    shared = spec.mode == "one"
+    program = seccomp.assemble(seccomp.Walls(shared_uid=shared, cgroups=spec.cgroups), platform.machine())
+    settings = Settings(
+        shared_uid=shared,
+        cgroups=spec.cgroups,
+        control=control,
+        control_preloaded=control_preloaded,
+        preload=list(spec.preload),
+        scratch=f"size={spec.scratch_bytes},nr_inodes=20000,mode=700",
+        workspace_bytes=spec.workspace_bytes,
+        workspace_files=spec.workspace_files,
+        inotify_instances=spec.inotify_instances,
+        descriptors=4096 if spec.cgroups else 256,
+        filter=program.hex(),
+        harvest={"root": "", "sub": "others", "one": "owner"}[spec.mode],
+        etc=_ETC,
+        environment=ENVIRONMENT,
+        cpus=spec.cpus,
+    )
+    host = HostSettings(
+        mode=spec.mode,
+        root=str(spec.root),
+        binds=_binds(spec.runtimes),
+        workspaces=str(spec.workspaces),
+        files=_programs(),
+        python="/opt/rt/python/bin/python3",
+        uid_base=spec.uid_base,
+        uid_count=spec.uid_count,
+        mapper=spec.mapper,
+        sub_uids=list(spec.sub_uids),
+        sub_gids=list(spec.sub_gids),
+    )
+    return {"host": asdict(host), "settings": asdict(settings)}
+
+
+def _binds(runtimes: Path) -> dict[str, str]:
+    """Path in the world -> path on the host: programs, shared libraries, the loader, zones, runtimes. Nothing else."""
+    triplets = [f"/usr/lib/{folder}" for folder in sorted(os.listdir("/usr/lib")) if folder.endswith("-linux-gnu")]
+    system = [path for path in (*_LIBRARIES, *triplets) if os.path.isdir(path)]
+    rest = {
+        f"/opt/rt/{entry.name}": str(entry) for entry in runtimes.iterdir() if _RUNTIME_NAME.fullmatch(entry.name)
+    }
+    return {path: path for path in system} | rest
+
+
+def _programs() -> dict[str, str]:
+    """The guest's own programs and the drivers, by their path in the world."""
+    guest = resources.files(__package__).joinpath("guest")
+    packages = ("runners", "runners/backends", "runners/backends/slot", "runners/backends/slot/guest")
+    files = {f"/app/{package}/__init__.py": "" for package in packages}
+    for name in _GUEST_FILES:
+        files[f"/app/runners/backends/slot/guest/{name}.py"] = guest.joinpath(f"{name}.py").read_text()
+    drivers = resources.files("runners").joinpath("drivers")
+    files["/opt/rt/drivers/README"] = "Drivers of the sandbox.\n"
+    if drivers.is_dir():
+        for entry in drivers.iterdir():
+            if entry.is_file() and entry.name != "__init__.py":
+                files[f"/opt/rt/drivers/{entry.name}"] = entry.read_text()
+    return files
