@@ -102,7 +102,8 @@ def _is_whole(received: bytearray) -> bool:
     return len(received) >= end + 4 + length
 
 
-async def _keep_busy(call: Call, callers: int, more: Callable[[], bool]) -> Measured:
+async def keep_busy(call: Call, callers: int, more: Callable[[], bool]) -> Measured:
+    """Answers to ``callers`` that ask again while ``more()`` says so."""
     measured = Measured()
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
@@ -118,13 +119,13 @@ async def _keep_busy(call: Call, callers: int, more: Callable[[], bool]) -> Meas
 def for_seconds(call: Call, *, callers: int, seconds: float) -> Measured:
     """Answers to ``callers`` that ask for ``seconds`` without a pause."""
     end = time.perf_counter() + seconds
-    return asyncio.run(_keep_busy(call, callers, lambda: time.perf_counter() < end))
+    return asyncio.run(keep_busy(call, callers, lambda: time.perf_counter() < end))
 
 
 def times(call: Call, *, count: int, callers: int = 1) -> Measured:
     """About ``count`` answers to ``callers`` that ask without a pause."""
     left = iter(range(count - callers))
-    return asyncio.run(_keep_busy(call, callers, lambda: next(left, None) is not None))
+    return asyncio.run(keep_busy(call, callers, lambda: next(left, None) is not None))
 
 
 def numbered(text: str) -> Iterator[str]:

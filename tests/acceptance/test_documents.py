@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -123,8 +124,8 @@ def _put(desk: Desk, name: str, text: str) -> None:
     assert requests.put(url, data=text.encode(), timeout=DEADLINE_S).status_code == 200
 
 
-def _create(desk: Desk, name: str, language: str, **more: object) -> None:
-    body = {"session_id": name, "language": language, **more}
+def _create(desk: Desk, name: str, language: str, **more: Any) -> None:
+    body: dict[str, Any] = {"session_id": name, "language": language, **more}
     assert requests.post(f"{desk.base}/api/sessions", json=body, timeout=DEADLINE_S).status_code == 201
 
 
