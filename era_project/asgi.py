@@ -33,7 +33,8 @@ class Application:
 
     def __init__(self) -> None:
         self._lean = LeanHandler()
-        self._stock = exchange.with_body_limit(exchange.with_plain_host(get_asgi_application()))
+        stock: Any = get_asgi_application()
+        self._stock = exchange.with_body_limit(exchange.with_plain_host(stock))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection: HTTP, a web socket, or the server's own life."""

@@ -1,4 +1,4 @@
-"""Every error code that an answer can carry: its HTTP status and when it comes. ``docs/errors.md`` is made from this."""
+"""Every error code that an answer can carry: its HTTP status and when it comes; the docs' table is made from it."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from era_project import conf
 from era_project.errors import Denied, InvalidInput
 
-Headers = Iterable[tuple[bytes, bytes]]
+Scope = Mapping[str, Any]
 
 EXPOSED = b"X-Request-Id, X-Run-Id, Location, Retry-After, ETag, Content-Range, Accept-Ranges, Allow"
 """Headers of ours that scripts of an allowed origin may read."""
@@ -87,7 +87,7 @@ class Guard:
         self._origins = {origin.lower().rstrip("/") for origin in cors_origins}
         self._good_hosts: set[bytes] = set()
 
-    def judge(self, scope: dict[str, Any]) -> Verdict:
+    def judge(self, scope: Scope) -> Verdict:
         """What ``scope``'s Host and Origin allow.
 
         Raises:
@@ -124,7 +124,7 @@ class Guard:
             return True
         return any(name.endswith(suffix) for suffix in self._suffixes)
 
-    def _check_origin(self, scope: dict[str, Any], origins: list[bytes], hosts: list[bytes]) -> Verdict:
+    def _check_origin(self, scope: Scope, origins: list[bytes], hosts: list[bytes]) -> Verdict:
         origin = origins[0].decode("latin-1").lower() if len(origins) == 1 else "null"
         if origin in self._origins or ("*" in self._origins and origin != "null"):
             return self._allowed(scope, origins[0])
@@ -134,7 +134,7 @@ class Guard:
         raise ForeignOrigin("Pages of this origin may not call; list it in ERA_CORS_ORIGINS if they should.")
 
     @staticmethod
-    def _allowed(scope: dict[str, Any], origin: bytes) -> Verdict:
+    def _allowed(scope: Scope, origin: bytes) -> Verdict:
         common = ((b"access-control-allow-origin", origin), (b"vary", b"Origin"))
         asked = dict(scope["headers"])
         if scope.get("method") != "OPTIONS" or b"access-control-request-method" not in asked:

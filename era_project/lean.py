@@ -38,7 +38,7 @@ class DoorRequest(ASGIRequest):
     """A request whose body is whole; ``client_gone`` turns true when its client goes away before the answer."""
 
     def __init__(self, scope: Scope, body: bytes) -> None:
-        super().__init__(scope, BytesIO(body))  # type: ignore[arg-type]
+        super().__init__(scope, BytesIO(body))
         self._body = body
         self.client_gone = False
 

@@ -9,7 +9,8 @@ from era_project.errors import InvalidInput
 
 MAX_PATH_BYTES = 4096
 MAX_SEGMENT_BYTES = 255
-"""Source of both: the contract, Files; they are Linux's own."""
+MAX_DEPTH = 64
+"""Source of the bytes: the contract, Files; they are Linux's own. The depth is what the host walks down."""
 
 RESERVED = frozenset((".session_data.json",))
 """Names at the top of the workspace that are no session files."""
@@ -32,6 +33,8 @@ def check(path: str) -> str:
         _refuse("is reserved: the data of the session is changed by PATCH or by `update_data`")
     if len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
         _refuse(f"must be at most {MAX_PATH_BYTES} bytes")
+    if len(segments) > MAX_DEPTH:
+        _refuse(f"must be at most {MAX_DEPTH} names deep")
     if any(len(segment.encode("utf-8", "surrogatepass")) > MAX_SEGMENT_BYTES for segment in segments):
         _refuse(f"must have segments of at most {MAX_SEGMENT_BYTES} bytes")
     if not path.isascii() and any("\ud800" <= character <= "\udfff" for character in path):

@@ -155,7 +155,7 @@ class Settings(Sized):
     allowInternetAccess = OffOnly(required=False)  # noqa: N815
     allowPublicAccess = OffOnly(required=False)  # noqa: N815
     metadata = Metadata(required=False, limit=lambda c: c.max_data_bytes)
-    data = Data(required=False, limit=lambda c: c.max_data_bytes)
+    data = Data(required=False, limit=lambda c: c.max_data_bytes)  # type: ignore[assignment]
     expires_at = Absent(required=False)
     idle_timeout = Absent(required=False)
 
@@ -180,7 +180,7 @@ class Duplicate(Body):
     raw = ("data",)
     new_id = SessionId(required=False)
     id = SessionId(required=False)
-    data = Data(required=False, limit=lambda c: c.max_data_bytes)
+    data = Data(required=False, limit=lambda c: c.max_data_bytes)  # type: ignore[assignment]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Fold the two names."""

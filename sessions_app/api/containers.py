@@ -99,12 +99,12 @@ class Files(Strict):
     def _content(self, content: Any, at: str) -> bytes:
         if isinstance(content, str):
             return content.encode()
-        if isinstance(content, dict) and content.keys() == {"base64"} and isinstance(content["base64"], str):
-            try:
-                return base64.b64decode(content["base64"], validate=True)
-            except (binascii.Error, ValueError):
-                self.refuse(f"`{at}.base64` is no base64.", at=f"{at}.base64")
-        self.refuse(f'`{at}` must be a text or {{"base64": …}}.', at=at)
+        if not isinstance(content, dict) or content.keys() != {"base64"} or not isinstance(content["base64"], str):
+            self.refuse(f'`{at}` must be a text or {{"base64": …}}.', at=at)
+        try:
+            return base64.b64decode(content["base64"], validate=True)
+        except (binascii.Error, ValueError):
+            self.refuse(f"`{at}.base64` is no base64.", at=f"{at}.base64")
 
     def _check_tree(self, made: dict[str, bytes]) -> None:
         for path in made:

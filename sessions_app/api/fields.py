@@ -73,10 +73,7 @@ class Text(Strict):
 
     def to_internal_value(self, data: Any) -> str:
         """The string as it came."""
-        if self._nul and isinstance(data, str):
-            text = data
-        else:
-            text = self.text(data)
+        text = data if self._nul and isinstance(data, str) else self.text(data)
         if self._limit is not None:
             self.check_size(utf8_size(text), self._limit)
         return text
