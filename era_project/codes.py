@@ -30,6 +30,10 @@ CODES: Mapping[str, Code] = {
     "TIMEOUT": Code(408, "The run reached its time limit; the answer has every field of the run, partial output too."),
     "CONFLICT": Code(409, "The state of things forbids it now."),
     "SESSION_EXISTS": Code(409, "The id of the new session is taken."),
+    "PRECONDITION_FAILED": Code(
+        412, "The file is not the one that `If-Match` names, or exists against `If-None-Match`."
+    ),
+    "RANGE_NOT_SATISFIABLE": Code(416, "The range of the request begins after the end of the file."),
     "TOO_LARGE": Code(413, "More bytes than the limit that the message names."),
     "UNSUPPORTED_MEDIA_TYPE": Code(415, "The body is not `application/json`, or is compressed."),
     "TOO_MANY_REQUESTS": Code(429, "Too many at once; come again after `retry_after` seconds."),
@@ -37,6 +41,9 @@ CODES: Mapping[str, Code] = {
     "INTERNAL": Code(500, "An error of ours; the log has it under the request's id."),
     "SANDBOX_ERROR": Code(500, "The sandbox failed, not the program; the answer has the run's fields."),
     "RUN_LOST": Code(500, "The node that ran it died; the run is never run again by itself."),
+    "DISK_FULL": Code(503, "The server's storage is full; nothing was changed."),
+    "OBJECT_STORE_DOWN": Code(503, "The object store does not answer; nothing was changed."),
+    "FILE_MISSING": Code(500, "The object store has lost the bytes of a file."),
     "UNAVAILABLE": Code(503, "A part of the server is down; `/health` names it."),
     "QUEUE_TIMEOUT": Code(503, "Nobody could start the run within its queue timeout."),
 }

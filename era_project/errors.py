@@ -62,6 +62,18 @@ class Conflict(EraError):
     status, title, code = 409, "Conflict", "CONFLICT"
 
 
+class PreconditionFailed(EraError):
+    """The thing is not as the request's ``If-Match`` or ``If-None-Match`` expects it."""
+
+    status, title, code = 412, "Precondition failed", "PRECONDITION_FAILED"
+
+
+class RangeNotSatisfiable(EraError):
+    """The range begins after the end."""
+
+    status, title, code = 416, "Range not satisfiable", "RANGE_NOT_SATISFIABLE"
+
+
 class TooLarge(EraError):
     """More bytes than the limit that the sentence names."""
 

@@ -57,7 +57,7 @@ async def answer(route: App, scope: Scope, receive: Receive, send: Send) -> None
     method = scope["method"]
     out = Outgoing(send, request_id=request_id, is_head=method == "HEAD")
     try:
-        await _guarded(route, {**scope, "method": "GET"} if method == "HEAD" else scope, receive, out)
+        await _guarded(route, {**scope, "method": "GET", "era.head": True} if method == "HEAD" else scope, receive, out)
     except Gone:
         return
     except Exception as exc:

@@ -29,7 +29,7 @@ def check(path: str) -> str:
     segments = path.split("/")
     if any(segment in ("", ".", "..") for segment in segments):
         _refuse("must not be empty nor have empty, `.` or `..` segments")
-    if path in RESERVED:
+    if segments[0] in RESERVED:
         _refuse("is reserved: the data of the session is changed by PATCH or by `update_data`")
     if len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
         _refuse(f"must be at most {MAX_PATH_BYTES} bytes")

@@ -177,6 +177,13 @@ class Workspace:
     def write_data(self, data: str) -> None:
         """Lays the session's data where the program reads it."""
         self._data = data.encode()
+        try:
+            self._write_data()
+        except IsADirectoryError:
+            tree.remove_tree(self._parent / self.name, session_data.FILE_NAME)
+            self._write_data()
+
+    def _write_data(self) -> None:
         with objects.disk_errors():
             tree.write_file(self._fd, session_data.FILE_NAME, lambda fd: objects.write_all(fd, self._data))
 

@@ -15,7 +15,10 @@ from typing import NamedTuple, Self
 from django.db import connection, transaction
 
 from storage_app.models import Blob
-from storage_app.objects import Waiting, disk_errors, spool_dir, store, write_all
+from storage_app.objects import Waiting, disk_errors, disk_full, spool_dir, store, write_all
+
+RESERVE_BYTES = 8 << 20
+"""Uploads leave so much of the disk free: the database beside them stops when it cannot write."""
 
 _TOUCH = f"""
 INSERT INTO {Blob._meta.db_table} (sha256, size, touched_at)
@@ -51,6 +54,9 @@ class Upload:
         Raises:
             Unavailable: ``DISK_FULL``.
         """
+        room = os.fstatvfs(self._fd)
+        if room.f_bavail * room.f_frsize < len(content) + RESERVE_BYTES:
+            raise disk_full()
         with disk_errors():
             write_all(self._fd, content)
         self._hash.update(content)
