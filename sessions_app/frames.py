@@ -17,13 +17,11 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 LAST_TYPES = ("done", "error")
 
-NEVER_STARTED: Mapping[str, tuple[str, str, str]] = {
-    "expired": ("Queue timeout", "QUEUE_TIMEOUT", "The run was not started within its queue timeout; send it again."),
-    "cancelled": ("Cancelled", "CANCELLED", "The run was cancelled before it was started."),
-    "lost": ("Run lost", "RUN_LOST", "The node that had taken the run died before starting it; send it again."),
-    "sandbox_error": ("Sandbox error", "SANDBOX_ERROR", "The sandbox could not be made; send the run again."),
+NEVER_STARTED: Mapping[str, tuple[int, str, str, str]] = {
+    **run_object.ANSWERS,
+    "cancelled": (200, "Cancelled", "CANCELLED", "The run was cancelled before it was started."),
 }
-"""Title, code and sentence of the last event of a run whose program was never started, by status."""
+"""What the last event of a run says whose program was never started, by status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def output(stream: str, start: int, text: str) -> Iterator[Event]:
 
 def last(run: Mapping[str, Any], offset: int) -> Event:
     """The one last event of a run (a run object) whose merged output has ``offset`` bytes."""
-    if run["started_at"] is None and run["status"] in NEVER_STARTED:
+    if run["status"] in NEVER_STARTED and not _was_started(run):
         return Event("error", offset, offset, json.dumps(_error(run), separators=(",", ":")))
     first = ("exit_code", "duration", "run_id", "status")
     rest = {name: value for name, value in run.items() if name not in (*first, "stdout", "stderr")}
@@ -93,8 +91,14 @@ def _parse_line(line: str) -> Event:
     return Event(type_, int(start), int(end), data)
 
 
+def _was_started(run: Mapping[str, Any]) -> bool:
+    if run["status"] == "sandbox_error":  # claimed, but perhaps no sandbox came up
+        return run["execution_time_ms"] is not None
+    return run["started_at"] is not None
+
+
 def _error(run: Mapping[str, Any]) -> dict[str, Any]:
-    title, code, sentence = NEVER_STARTED[run["status"]]
+    _, title, code, sentence = NEVER_STARTED[run["status"]]
     message = run.get("message") or sentence
     return {"type": "error", "error": title, "message": message, "code": code, "run_id": run["run_id"]}
 

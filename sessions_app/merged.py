@@ -15,6 +15,9 @@ each stream once, so that a program that alternates byte by byte cannot grow the
 NUMBERS = {"stdout": 1, "stderr": 2}
 """How ``Run.chunks`` names the streams."""
 
+SMALL_BYTES = 1 << 20
+"""Output of one stream alone needs no order up to this; more may be kept in part, and then its length must be known."""
+
 Order = list[list[int]]
 """``[[1 or 2, bytes], …]``: whose turn it was in the merged output, in bytes of UTF-8."""
 
@@ -69,5 +72,5 @@ class Merged:
             self._order.append([NUMBERS[stream], size])
 
     def order(self) -> Order | None:
-        """The order of the streams in what was taken; None where it needs no telling (one stream, or nothing)."""
-        return self._order if len(self._order) > 1 else None
+        """The order of the streams in what was taken; None where it needs no telling (one stream, little of it)."""
+        return self._order if len(self._order) > 1 or self.offset > SMALL_BYTES else None
