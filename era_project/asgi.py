@@ -6,8 +6,10 @@ line. ``serve`` runs it as ``era_project.asgi:application``.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "era_project.settings")
@@ -17,12 +19,14 @@ import django
 django.setup(set_prefix=False)
 
 from django.core.asgi import get_asgi_application  # noqa: E402
+from django.db import connection  # noqa: E402
 
 from era_project import exchange, guard, mounts, static_files  # noqa: E402
 from era_project.errors import NotFound  # noqa: E402
 from era_project.lean import LeanHandler, check_method  # noqa: E402
 from sessions_app.api import answers  # noqa: E402
 from sessions_app.api.body_bytes import Receive, Scope, Send  # noqa: E402
+from sessions_app.services import owners  # noqa: E402
 
 LEAN = frozenset((b"api", b"health", b"proxy", b"chat", b"sessions"))
 """First segments of the paths that the lean handler answers."""
@@ -33,6 +37,7 @@ class Application:
 
     def __init__(self) -> None:
         self._lean = LeanHandler()
+        self._knows_owner = False
         stock: Any = get_asgi_application()
         self._stock = exchange.with_body_limit(exchange.with_plain_host(stock))
 
@@ -47,6 +52,8 @@ class Application:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         segments = mounts.segments(scope)
+        if not self._knows_owner and segments[0] == b"api":
+            await self._look_up_owner()
         mount = mounts.http(segments)
         if mount is not None:
             options = check_method(scope["method"], mount.methods)
@@ -64,8 +71,21 @@ class Application:
         else:
             raise NotFound("There is nothing here: the API is below /api, the admin below /admin/.")
 
+    async def _look_up_owner(self) -> None:
+        """Ask the database once, in a thread: later the loop finds the answer in memory."""
+        with ThreadPoolExecutor(1) as thread:
+            await asyncio.get_running_loop().run_in_executor(thread, _owner)
+        self._knows_owner = True
+
     async def _web_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await exchange.answer_web_socket(_route_web_socket, scope, receive, send)
+
+
+def _owner() -> None:
+    try:
+        owners.default_id()
+    finally:
+        connection.close()  # this thread ends here
 
 
 async def _route_web_socket(scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,13 +8,17 @@ import logging
 import sys
 from typing import Any
 
+from era_project import request_ids
+
 LEVELS = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "warning": "WARNING", "error": "ERROR"}
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "request", "server_time"}
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD and not name.startswith("_")}
+    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD and not name.startswith("_")}
+    request_id = request_ids.current.get()
+    return {**extra, "request_id": request_id} if request_id else extra
 
 
 class JsonLines(logging.Formatter):

@@ -63,6 +63,8 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 
 STATIC_URL = "/static/"
 CSRF_TRUSTED_ORIGINS = [_conf.public_url.rstrip("/")] if _conf.public_url else []
+CSRF_FAILURE_VIEW = "era_project.api_errors.csrf_failure"
+UNFOLD = {"SITE_TITLE": "ERA", "SITE_HEADER": "ERA", "SITE_URL": "/health"}
 SESSION_COOKIE_NAME = "era_admin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _conf.public_url.startswith("https://")
 

@@ -13,12 +13,17 @@ from sessions_app.run_object import moment
 def settings(session: Session) -> dict[str, Any]:
     """What PATCH can set, beside data and the user's metadata."""
     return {
-        "default_timeout": session.default_timeout_s,
+        "default_timeout": _plain(session.default_timeout_s),
         "allowInternetAccess": session.allow_internet,
         "allowPublicAccess": session.allow_public,
-        "cpu_count": session.cpu_count,
+        "cpu_count": _plain(session.cpu_count),
         "memory_mib": session.memory_mib,
     }
+
+
+def _plain(number: float | None) -> float | None:
+    """Whole numbers without a point, as callers write them."""
+    return int(number) if number is not None and number.is_integer() else number
 
 
 def listed(session: Session) -> dict[str, Any]:

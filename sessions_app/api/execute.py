@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 
 from sessions_app.api import answers, bodies
@@ -15,6 +16,8 @@ from sessions_app.services import runs
 from sessions_app.services.runs import NewRun
 
 log = logging.getLogger(__name__)
+
+_cancelling = ThreadPoolExecutor(2, "caller-gone")
 
 
 @takes("POST")
@@ -76,8 +79,9 @@ def _cancel_later(run_id: str, owner_id: int) -> None:
 
     def cancel() -> None:
         try:
-            runs.cancel(run_id, owner_id=owner_id)
+            close_old_connections()
+            runs.cancel(run_id, owner_id=owner_id, wait_s=0)
         except Exception:
             log.exception("A run whose caller went away could not be cancelled.", extra={"run_id": run_id})
 
-    asyncio.get_running_loop().run_in_executor(None, cancel)
+    _cancelling.submit(cancel)

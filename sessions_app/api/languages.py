@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import close_old_connections
-from django.http import HttpRequest, HttpResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from era_project import conf
 from runners.languages import LANGUAGES
-from sessions_app.api import answers
 from sessions_app.api.bodies import LEAST_MEMORY_MIB
-from sessions_app.api.doors import takes
+from sessions_app.api.doors import Door
 from sessions_app.models import Node
 from sessions_app.services import nodes
 
@@ -22,15 +19,15 @@ COMPILE_TIME_S = 30
 """Source: the contract, General."""
 
 
-@takes("GET")
-async def languages(request: HttpRequest) -> HttpResponse:
-    """The table."""
-    call = contextvars.copy_context().run
-    return answers.json(await asyncio.get_running_loop().run_in_executor(None, call, _table))
+class Languages(Door):
+    """``/api/languages``."""
+
+    def get(self, request: Request) -> Response:
+        """The table."""
+        return Response(_table())
 
 
 def _table() -> dict[str, Any]:
-    close_old_connections()
     living = nodes.alive()
     return {
         "languages": [_language(name, living) for name in LANGUAGES],

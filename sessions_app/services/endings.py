@@ -47,7 +47,7 @@ def _end(owner_id: int, *, names: Sequence[str] | None) -> list[DELETED]:
         if node is not None:
             nodes.send(node, {"op": "drop", "session_id": session_id})
     if gone:
-        runs.cancel_sessions([session_id for session_id, _, _ in gone])
+        runs.end_of_sessions([session_id for session_id, _, _ in gone])
     return gone
 
 

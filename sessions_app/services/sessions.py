@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F, Func, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Now
 
 from era_project import conf
 from era_project.errors import Conflict, NotFound, TooLarge
-from sessions_app import data_text
-from sessions_app.models import Entry, Session
+from sessions_app import data_text, entries
+from sessions_app.models import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,16 +187,5 @@ def duplicate(name: str, *, owner_id: int, new: str | None, data: str | None) ->
     copy.last_run_at = None
     copy.created_at = copy.updated_at = Now()
     made = _saved(copy)
-    _copy_entries(source.pk, made.pk)
+    entries.copy(source.pk, made.pk)
     return made
-
-
-def _copy_entries(source_id: int, copy_id: int) -> None:
-    columns = [column.column for column in Entry._meta.local_concrete_fields if column.name not in ("id", "session")]
-    names = ", ".join(f'"{column}"' for column in columns)
-    table = Entry._meta.db_table
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} (session_id, {names}) SELECT %s, {names} FROM {table} WHERE session_id = %s",
-            (copy_id, source_id),
-        )
