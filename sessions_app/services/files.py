@@ -14,7 +14,7 @@ from era_project import conf
 from era_project.errors import Conflict, InvalidInput, NotFound, TooLarge
 from sessions_app import entries
 from sessions_app.entries import FILE, FOLDER, LINK, Row
-from sessions_app.models import SEARCHED_CHARACTERS
+from sessions_app.models import SEARCHED_CHARACTERS, Session
 from sessions_app.services.preconditions import Precondition
 from storage_app.blobs import Stored
 
@@ -63,12 +63,16 @@ def list_files(session: str, *, owner_id: int, prefix: str = "") -> dict[str, An
     Raises:
         NotFound: no such session of this owner.
     """
-    found = of_session(_session_id(session, owner_id), prefix=prefix)
+    found = _listed(_session_id(session, owner_id), prefix)
     return {"files": found, "total_count": len(found), "total_size_bytes": sum(file["size"] for file in found)}
 
 
-def of_session(session_id: int, *, prefix: str = "") -> list[dict[str, Any]]:
-    """``[{"path", "size", "modified_at"}]`` of one session, by path."""
+def of_session(session: Session) -> list[dict[str, Any]]:
+    """``[{"path", "size", "modified_at"}]`` of a session that was looked up already, by path."""
+    return _listed(session.pk, "")
+
+
+def _listed(session_id: int, prefix: str) -> list[dict[str, Any]]:
     if "\0" in prefix:
         raise InvalidInput("The prefix must not contain a NUL.", field="prefix")
     with connection.cursor() as cursor:
