@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runners.backends.base import Hooks
-from runners.backends.slot import oneshot, uids
+from runners.backends.slot import driven, oneshot, uids
 from runners.backends.slot.cgroups import Cgroups
-from runners.backends.slot.pool import Builder, Capacity, Pool
-from runners.backends.slot.slot import Slot, SlotBroken
+from runners.backends.slot.pool import Builder, Capacity, Pool, Want
+from runners.backends.slot.slot import NoRoomError, Slot, SlotBroken
 from runners.backends.slot.starter import World, WorldSpec
+from runners.languages import LANGUAGES
 from runners.languages.python import imports
-from runners.types import Enforcement, Limits, RunResult, RunSpec, SandboxUnavailable, Status
+from runners.types import Changes, Enforcement, Kept, Limits, RunResult, RunSpec, SandboxUnavailable, Status
 
 log = logging.getLogger(__name__)
 
 MODES = ("root", "sub", "one")
+ATTEMPTS = 3
 _HELLO = RunSpec("python", "print(6 * 7)")
 
 
@@ -113,27 +115,69 @@ class SlotBackend:
 
     def run(self, spec: RunSpec, hooks: Hooks) -> RunResult:
         """Run to the end; what user code does is a result, never an exception."""
-        if hooks.cancel and hooks.cancel.requested:
-            return RunResult(Status.CANCELLED, oneshot.KILLED_CODE)
         started: list[bool] = []
         watched = Hooks(hooks.on_output, lambda: _note(started, hooks), hooks.cancel)
-        for attempt in range(3):
-            slot = self._pool.take(preloaded=self._wants_preloaded(spec), workspace=spec.workspace or "")
+        for attempt in range(ATTEMPTS):
+            if hooks.cancel and hooks.cancel.requested and not started:
+                return RunResult(Status.CANCELLED, oneshot.KILLED_CODE)
             try:
-                return oneshot.run_python(slot, spec, watched, self._terms)
+                return self._run_once(spec, watched)
             except SlotBroken as error:
-                slot.destroy()
-                if started or attempt == 2:
+                log.warning("A slot broke.", extra={"reason": str(error), "attempt": attempt})
+                if started or attempt == ATTEMPTS - 1:
                     return RunResult(Status.SANDBOX_ERROR, None, reason=f"The sandbox broke: {error}")
-            except BaseException:
-                slot.destroy()
-                raise
-            finally:
-                self._pool.give(slot)
         raise AssertionError("unreachable")
 
-    def _wants_preloaded(self, spec: RunSpec) -> bool:
-        return bool(self._world and not self._world.spec.preload_names.isdisjoint(imports(spec.code)))
+    def _run_once(self, spec: RunSpec, hooks: Hooks) -> RunResult:
+        is_python = LANGUAGES[spec.language].once is None
+        slot = self._pool.take(self._want(spec, is_python=is_python))
+        try:
+            if is_python:
+                return oneshot.run_python(slot, spec, hooks, self._terms)
+            return driven.run(slot, spec, hooks, self._terms)
+        except NoRoomError as error:
+            slot.destroy()
+            return _no_room(str(error))
+        except BaseException:  # whatever happened, nothing is known about the slot any more
+            slot.destroy()
+            raise
+        finally:
+            self._renew(slot, spec.language)
+            self._pool.give(slot)
+
+    def _want(self, spec: RunSpec, *, is_python: bool) -> Want:
+        return Want(
+            preloaded=is_python and self._wants_preloaded(spec.code),
+            key=None if is_python else driven.key_of(spec.language, spec.limits, self._terms),
+            workspace=spec.workspace or "",
+            index=self._index_of(spec.workspace) if spec.workspace else -1,
+        )
+
+    def _index_of(self, workspace: str) -> int:
+        """The pair of uids whose user code owns the folder already; then nothing has to change hands."""
+        base = self._world.spec.uid_base if self._world else 0
+        if not base:
+            return -1
+        owner = (self._config.workspaces / workspace).lstat().st_uid
+        return (owner - base - 2) // 2 if owner >= base + 2 and (owner - base) % 2 == 0 else -1
+
+    def _wants_preloaded(self, code: str) -> bool:
+        assert self._world is not None
+        return "import" in code and not self._world.spec.preload_names.isdisjoint(imports(code))
+
+    def _renew(self, slot: Slot, language: str) -> None:
+        """Boot the language's driver again in the slot that was just used, if one more is to be kept ahead."""
+        if slot.destroyed or slot.order.workspace or language not in self._config.parked or self._config.strict:
+            return
+        try:
+            if self._parked(language) < self._config.parked[language]:
+                driven.prepare(slot, language, self._terms)
+        except OSError:
+            slot.destroy()
+
+    def _parked(self, language: str) -> int:
+        key = driven.key_of(language, Limits(), self._terms)
+        return self._pool.count(lambda slot: slot.prepared is not None and slot.prepared.key == key)
 
     def close(self) -> None:
         """Kill everything; leave no process, mount or cgroup."""
@@ -147,6 +191,11 @@ class SlotBackend:
             self._block.release()
             self._block = None
         shutil.rmtree(self._config.run_dir / "root", ignore_errors=True)
+
+
+def _no_room(text: str) -> RunResult:
+    message = f"The input files do not fit into the workspace, which is half of the run's memory: {text}\n"
+    return RunResult(Status.FAILED, 1, stderr=Kept(message.encode(), len(message)), changes=Changes())
 
 
 def _note(started: list[bool], hooks: Hooks) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from runners.backends.base import Hooks
 from runners.backends.slot.guest.pid1 import KILLED, REPLY
-from runners.backends.slot.slot import Slot, SlotBroken
+from runners.backends.slot.slot import Slot, SlotBroken, Wires
 from runners.output import Collector
 from runners.types import Limits, Status, Stream
 
@@ -27,22 +27,6 @@ _ANCILLARY_BYTES = 64
 _STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
 _DRAIN_BYTES = 16 << 20
 """Read at most after the end: a pipe holds 1 MiB at most, more can only come from a writer that should be dead."""
-
-
-@dataclass
-class Wires:
-    """The runner's ends of a run's pipes."""
-
-    out: int
-    err: int
-    channel: socket.socket | None = None
-
-    def close(self) -> None:
-        """Close all of them."""
-        for descriptor in (self.out, self.err):
-            os.close(descriptor)
-        if self.channel:
-            self.channel.close()
 
 
 def open_wires(slot: Slot, *, strangers: bool, channel: bool = False) -> tuple[Wires, list[int], socket.socket | None]:
@@ -79,6 +63,33 @@ class Ended:
 
 
 @dataclass
+class Compiling:
+    """What the driver of a compiled language says before it runs user code: ``C`` + 8 bytes, or ``E`` + 1 byte."""
+
+    on_success: Callable[[], None]
+    heard: bytes = b""
+    is_over: bool = False
+    compile_time_s: float | None = None
+    exit_code: int | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """The program runs."""
+        return self.compile_time_s is not None
+
+    def add(self, part: bytes) -> None:
+        """The next stretch; empty at the end of the channel."""
+        self.heard += part
+        if self.heard[:1] == b"C" and len(self.heard) >= 9:
+            self.compile_time_s = min(int.from_bytes(self.heard[1:9], "big") / 1e9, 1e6)
+            self.is_over = True
+        elif self.heard[:1] == b"E" and len(self.heard) >= 2:
+            self.exit_code, self.is_over = self.heard[1], True
+        elif not part or len(self.heard) > 9:
+            self.is_over = True
+
+
+@dataclass
 class Exchange:
     """Waits for one started run."""
 
@@ -88,6 +99,8 @@ class Exchange:
     hooks: Hooks
     watch: Callable[[], str | None] | None = None
     """Called every few milliseconds of a longer run; a text is the reason to kill it for memory."""
+    compiling: Compiling | None = None
+    """The driver compiles first and says so on the channel; the wall clock starts after that."""
     stopped: Status | None = None
     reason: str | None = None
     collectors: tuple[Collector, Collector] = field(init=False)
@@ -103,7 +116,8 @@ class Exchange:
     def start_clock(self) -> None:
         """The program has been handed over."""
         self.started_at_s = time.monotonic()
-        self._deadline_s = self.started_at_s + self.limits.wall_time_s
+        patience_s = self.limits.compile_time_s if self.compiling else self.limits.wall_time_s
+        self._deadline_s = self.started_at_s + patience_s
         if self.hooks.on_start:
             self.hooks.on_start()
 
@@ -117,7 +131,7 @@ class Exchange:
         if cancel:
             cancel.attach(self._wake_up)
         try:
-            answer = self._receive()
+            answer = None if self.compiling else self._receive()
             if answer is None:
                 answer = self._wait_long()
         finally:
@@ -127,6 +141,8 @@ class Exchange:
                 os.close(self._wake)
         self.wall_time_s = time.monotonic() - self.started_at_s
         ended = _parse(*answer)
+        if self.compiling:
+            self._hear_compiler()  # it may have ended in the same breath
         self.drain()
         if self.stopped and not ended.flags & KILLED:
             # Our kill may yet arrive, and hit the child of the next run.
@@ -153,15 +169,38 @@ class Exchange:
         control = self.slot.control.fileno()
         for descriptor in (control, self.wires.out, self.wires.err, self._wake):
             poller.register(descriptor, select.POLLIN)
+        channel = self.wires.channel.fileno() if self.compiling and self.wires.channel else -1
+        if channel >= 0:
+            poller.register(channel, select.POLLIN)
         streams = {self.wires.out: 0, self.wires.err: 1}
         while True:
             self._stop_if_due()
             ready = [descriptor for descriptor, _ in poller.poll(1000 * self._patience_s())]
+            if channel in ready and self._hear_compiler():
+                poller.unregister(channel)
             if control in ready and (answer := self._receive()):
                 return answer
             for descriptor in ready:
                 if descriptor in streams and not self._read(descriptor, streams[descriptor]):
                     poller.unregister(descriptor)
+
+    def _hear_compiler(self) -> bool:
+        """Take the driver's word on compiling; True when nothing more is to be heard."""
+        compiling, channel = self.compiling, self.wires.channel
+        if not compiling or not channel or compiling.is_over:
+            return True
+        try:
+            compiling.add(channel.recv(16, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
+        except OSError:
+            compiling.add(b"")
+        if compiling.succeeded:
+            self.started_at_s = time.monotonic()
+            if not self.stopped:
+                self._deadline_s = self.started_at_s + self.limits.wall_time_s
+            compiling.on_success()
+        return compiling.is_over
 
     def _patience_s(self) -> float:
         until_s = min(self._deadline_s, self._next_watch_s) if self.watch and not self.stopped else self._deadline_s
@@ -180,7 +219,8 @@ class Exchange:
         elif any(collector.written_bytes > self.limits.written_bytes for collector in self.collectors):
             self.stop(Status.OUTPUT_LIMIT)
         elif now_s >= self._deadline_s:
-            self.stop(Status.TIMED_OUT)
+            is_compiling = self.compiling and not self.compiling.is_over
+            self.stop(Status.COMPILE_ERROR if is_compiling else Status.TIMED_OUT)
         elif self.watch and now_s >= self._next_watch_s:
             self.reason = self.watch()
             spent_s = time.monotonic() - now_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import resource
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from runners import tree
 from runners.backends.base import Hooks
 from runners.backends.slot.exchange import Ended, Exchange, open_wires
 from runners.backends.slot.guest.pid1 import WORN
-from runners.backends.slot.slot import Slot, memory_file
+from runners.backends.slot.slot import Slot, SlotBroken, memory_file
 from runners.backends.slot.watchdog import Watchdog
 from runners.types import Changes, Limits, RunResult, RunSpec, Status, Usage
 
 DATA_FILE = ".session_data.json"
+MAIN_FILE = "main.py"
+_READS_ITSELF = ("__file__", "main.py", "spawn", "forkserver")
+"""Words of programs that need their own source as a file: to read it, or to start an interpreter on it."""
 KILLED_CODE = 137
 TIMEOUT_CODE = 124
 _AS_SLACK_BYTES = 4 << 30
@@ -29,18 +33,18 @@ class Terms:
     cgroups: bool
 
 
-def rlimits(limits: Limits, terms: Terms) -> list[tuple[int, int, int]]:
+def rlimits(limits: Limits, terms: Terms, *, is_python: bool) -> list[tuple[int, int, int]]:
     """What the child sets on itself where no cgroup holds it."""
     if terms.cgroups:
         return []
     memory = limits.memory_bytes
-    # pid 1 counts where the uid is shared. RLIMIT_AS bounds page tables.
     wanted = {
-        resource.RLIMIT_NPROC: limits.processes + 2,
-        resource.RLIMIT_DATA: 2 * memory,
-        resource.RLIMIT_AS: max(_AS_SLACK_BYTES, 8 * memory),
+        resource.RLIMIT_NPROC: limits.processes + 2,  # pid 1 counts where the uid is shared
         resource.RLIMIT_FSIZE: max(memory, limits.workspace_bytes),
     }
+    if is_python:  # the engines of the other languages reserve far more address space than they use
+        wanted[resource.RLIMIT_DATA] = 2 * memory
+        wanted[resource.RLIMIT_AS] = max(_AS_SLACK_BYTES, 8 * memory)  # bounds page tables
     return [(kind, value, value) for kind, value in wanted.items()]
 
 
@@ -51,7 +55,7 @@ def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResu
         SlotBroken: The slot is to be destroyed.
         OSError: The input files do not fit.
     """
-    before = settle(slot, spec, terms)
+    before = settle(slot, spec, spec.limits)
     wires, ends, _ = open_wires(slot, strangers=terms.strangers)
     exchange = Exchange(slot, wires, spec.limits, hooks)
     try:
@@ -63,10 +67,10 @@ def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResu
                 "code": spec.code,
                 "args": list(spec.args),
                 "env": dict(spec.env),
-                "limits": rlimits(spec.limits, terms),
+                "limits": rlimits(spec.limits, terms, is_python=True),
                 "stdin": bool(spec.stdin),
                 "channel": False,
-                "fork_start": bool(spec.workspace) and "rocess" in spec.code,
+                "fork_start": "rocess" in spec.code,
             }
             slot.send(request, ends)
         finally:
@@ -81,10 +85,13 @@ def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResu
         wires.close()
 
 
-def settle(slot: Slot, spec: RunSpec, terms: Terms) -> tree.Listing | None:
-    """Set the slot to the run's limits and lay its files in; returns what then lies in the workspace."""
+def settle(slot: Slot, spec: RunSpec, limits: Limits) -> tree.Listing | None:
+    """Set the slot to the limits and lay the run's files in; returns what then lies in the workspace."""
     if slot.group:
-        slot.group.set(spec.limits)
+        try:
+            slot.group.set(limits)
+        except OSError as error:
+            raise SlotBroken(f"its limits cannot be set: {error}") from error
     if spec.workspace:
         return None
     slot.bound_workspace(spec.limits)
@@ -99,15 +106,16 @@ def _own_files(spec: RunSpec) -> list[tuple[str, int, bytes]]:
     An untouched workspace is what makes the next run cheap.
     """
     files = []
-    if DATA_FILE in spec.code or "session_data" in spec.code:
+    if "session_data" in spec.code:
         files.append((DATA_FILE, 0o644, spec.data))
+    named = {file.path for file in spec.files}
+    if spec.language == "python" and MAIN_FILE not in named and any(word in spec.code for word in _READS_ITSELF):
+        files.append((MAIN_FILE, 0o644, spec.code.encode()))
     return files
 
 
 def lay_in(slot: Slot, files: list[tuple[str, int, bytes]]) -> tree.Listing:
     """Have the helper write the files into the fresh workspace."""
-    import marshal
-
     packed = memory_file("files", marshal.dumps(files))
     try:
         workspace = slot.ask(b"f", [packed])
@@ -132,6 +140,9 @@ def conclude(exchange: Exchange, ended: Ended, before: tree.Listing | None) -> R
         changes = Changes()
     slot.runs += 1
     status, reason = exchange.stopped, exchange.reason
+    compiling = exchange.compiling
+    if compiling and not status and compiling.exit_code is not None:
+        status = Status.COMPILE_ERROR
     if slot.group and slot.group.has_new_oom_kills() and not status:
         status, reason = Status.OUT_OF_MEMORY, "The kernel ended it at its memory limit."
     code = os.waitstatus_to_exitcode(ended.wait_status)
@@ -144,7 +155,12 @@ def conclude(exchange: Exchange, ended: Ended, before: tree.Listing | None) -> R
         signal=number,
         stdout=exchange.collectors[0].kept(),
         stderr=exchange.collectors[1].kept(),
-        usage=Usage(ended.cpu_time_s, ended.peak_bytes, exchange.wall_time_s),
+        usage=Usage(
+            ended.cpu_time_s,
+            ended.peak_bytes,
+            exchange.wall_time_s,
+            compiling.compile_time_s if compiling else None,
+        ),
         changes=changes,
         reason=reason,
     )
@@ -153,7 +169,7 @@ def conclude(exchange: Exchange, ended: Ended, before: tree.Listing | None) -> R
 def _exit_code(status: Status | None, code: int) -> int:
     if status is Status.TIMED_OUT:
         return TIMEOUT_CODE
-    if status:
+    if status and status is not Status.COMPILE_ERROR:
         return KILLED_CODE
     return 128 - code if code < 0 else code
 

@@ -6,6 +6,7 @@ import heapq
 import logging
 import threading
 import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from runners.backends.slot.cgroups import Cgroups, Group
@@ -114,6 +115,18 @@ class Builder:
             self.destroy(slot)
 
 
+@dataclass(frozen=True)
+class Want:
+    """What a run needs of a slot."""
+
+    preloaded: bool = False
+    key: Hashable = None
+    """What a driver booted ahead must have been started with; None: Python, which needs none."""
+    workspace: str = ""
+    index: int = -1
+    """The pair of uids that is wanted for a workspace."""
+
+
 class Pool:
     """Slots for one-shots."""
 
@@ -124,52 +137,76 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: list[Slot] = []
 
-    def take(self, *, preloaded: bool = False, workspace: str = "", index: int = -1) -> Slot:
-        """A slot for one run, waiting for a turn; give it back by `give`."""
+    def take(self, want: Want) -> Slot:
+        """A slot for one run, waiting for a turn; give it back by `give`.
+
+        Raises:
+            SlotBroken: None could be built.
+        """
         self._turn.acquire()
         try:
-            if workspace:
-                return self._builder.build(workspace=workspace, index=index)
-            slot = self._pick(preloaded)
-            while slot and slot.has_word():  # its parked child died unasked
-                self._builder.destroy(slot)
-                slot = self._pick(preloaded)
-            return slot or self._build(preloaded)
+            if want.workspace:
+                return self._builder.build(workspace=want.workspace, index=want.index)
+            while slot := self._pick(want):
+                if not slot.has_word():
+                    return slot
+                self._builder.destroy(slot)  # its parked child died unasked
+            self._make_room()
+            return self._builder.build(preloaded=want.preloaded)
         except BaseException:
             self._turn.release()
             raise
 
-    def _pick(self, preloaded: bool) -> Slot | None:
+    def _pick(self, want: Want) -> Slot | None:
         with self._lock:
+            plain = -1
             for position in range(len(self._idle) - 1, -1, -1):
-                if self._idle[position].preloaded is preloaded:
-                    return self._idle.pop(position)
-        return None
+                slot = self._idle[position]
+                if slot.prepared:
+                    if want.key is not None and slot.prepared.key == want.key:
+                        return self._idle.pop(position)
+                elif slot.preloaded is want.preloaded and (want.key is None or plain < 0):
+                    plain = position
+                    if want.key is None:
+                        break
+            return self._idle.pop(plain) if plain >= 0 else None
 
-    def _build(self, preloaded: bool) -> Slot:
+    def _make_room(self) -> None:
         with self._lock:
             spare = self._idle.pop(0) if len(self._idle) >= self._capacity.idle else None
         if spare:
             self._builder.destroy(spare)
-        return self._builder.build(preloaded=preloaded)
 
     def give(self, slot: Slot) -> None:
         """Back to the idle ones, or to its end if it is worn, of one workspace, or nothing may be reused."""
         try:
-            old = slot.runs >= RUNS_MAX or time.monotonic() - slot.built_at_s > AGE_MAX_S
-            if slot.destroyed or old or self._strict or slot.order.workspace:
-                self._builder.destroy(slot)
-                return
-            with self._lock:
-                self._idle.append(slot)
-                spare = self._idle.pop(0) if len(self._idle) > self._capacity.idle else None
-            if spare:
-                self._builder.destroy(spare)
+            self._keep(slot)
         finally:
             self._turn.release()
 
-    def warm_up(self, count: int) -> None:
-        """Build a few ahead."""
-        slots = [self._builder.build() for _ in range(count)]
+    def _keep(self, slot: Slot) -> None:
+        old = slot.runs >= RUNS_MAX or time.monotonic() - slot.built_at_s > AGE_MAX_S
+        if slot.destroyed or old or slot.order.workspace or (self._strict and slot.runs):
+            self._builder.destroy(slot)
+            return
         with self._lock:
-            self._idle += slots
+            self._idle.append(slot)
+            spare = self._idle.pop(0) if len(self._idle) > self._capacity.idle else None
+        if spare:
+            self._builder.destroy(spare)
+
+    def add(self, *, preloaded: bool = False, prepare: Callable[[Slot], None] | None = None) -> None:
+        """Build an idle slot ahead of need."""
+        slot = self._builder.build(preloaded=preloaded)
+        try:
+            if prepare:
+                prepare(slot)
+        except BaseException:
+            self._builder.destroy(slot)
+            raise
+        self._keep(slot)
+
+    def count(self, test: Callable[[Slot], bool]) -> int:
+        """How many idle slots pass a test."""
+        with self._lock:
+            return sum(map(test, self._idle))

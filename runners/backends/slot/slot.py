@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import marshal
@@ -31,15 +30,23 @@ class SlotBroken(Exception):
     """The slot does not do what it must; it is to be destroyed."""
 
 
+class NoRoomError(Exception):
+    """The helper could not write the run's files."""
+
+
 def memory_file(name: str, content: bytes) -> int:
     """Descriptor of a sealed file that holds ``content`` and can never grow."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    fcntl.fcntl(descriptor, _ADD_SEALS, _ALL_SEALS)
+    fill(descriptor, content)
     return descriptor
+
+
+def fill(descriptor: int, content: bytes) -> None:
+    """Write a memory file for good; where it is read from stays."""
+    at = 0
+    while at < len(content):
+        at += os.pwrite(descriptor, content[at : at + (1 << 20)], at)
+    fcntl.fcntl(descriptor, _ADD_SEALS, _ALL_SEALS)
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,38 @@ class Owner:
     index: int
     uid: int
     """Host uid of user code; -1: the runner cannot give files to it."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A driver that has been started in the slot's child, ahead of its request."""
+
+    key: object
+    """What it was started for: programs that differ in it need another one."""
+    wires: Wires
+    stdin: int
+    """File that the driver reads as standard input; written and sealed when the request comes."""
+
+    def close(self) -> None:
+        """Let go of the runner's ends."""
+        self.wires.close()
+        os.close(self.stdin)
+
+
+@dataclass
+class Wires:
+    """The runner's ends of a run's pipes, and of its channel."""
+
+    out: int
+    err: int
+    channel: socket.socket | None = None
+
+    def close(self) -> None:
+        """Close all of them."""
+        for descriptor in (self.out, self.err):
+            os.close(descriptor)
+        if self.channel:
+            self.channel.close()
 
 
 @dataclass
@@ -72,6 +111,7 @@ class Slot:
     runs: int = 0
     built_at_s: float = field(default_factory=time.monotonic)
     destroyed: bool = False
+    prepared: Prepared | None = None
 
     def send(self, request: dict[str, object], descriptors: list[int]) -> None:
         """Hand a request and its descriptors to the parked child."""
@@ -107,7 +147,7 @@ class Slot:
         """Ask the helper; returns a descriptor of the workspace's root.
 
         Raises:
-            OSError: It could not; the text says why.
+            NoRoomError: It could not; the text says why.
             SlotBroken: It does not answer.
         """
         socket.send_fds(self.aid, [word], descriptors)
@@ -118,7 +158,7 @@ class Slot:
         if answer == b"ok" and passed:
             return passed[0]
         if answer[:1] == b"!":
-            raise OSError(errno.ENOSPC, answer[1:].decode("utf-8", "replace"))
+            raise NoRoomError(answer[1:].decode("utf-8", "replace"))
         raise SlotBroken("the helper is gone")
 
     def bound_workspace(self, limits: Limits) -> None:
@@ -139,6 +179,8 @@ class Slot:
         poller.poll(5000)
         for descriptor in (self.pidfd, self.proc):
             os.close(descriptor)
+        if self.prepared:
+            self.prepared.close()
         for end in (self.requests, self.control, self.aid):
             end.close()
         if self.group:

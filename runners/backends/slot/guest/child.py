@@ -79,7 +79,7 @@ def _begin(message: bytes, ancillary: list[tuple[int, int, bytes]]) -> NoReturn:
         message = os.pread(packed, os.fstat(packed).st_size, 0)
         os.close(packed)
     request: dict[str, Any] = marshal.loads(message)
-    channel = _arrange(descriptors, has_stdin=request["stdin"], has_channel=request["channel"])
+    _arrange(descriptors, has_stdin=request["stdin"], has_channel=request["channel"])
     for kind, soft, hard in request["limits"]:
         resource.setrlimit(kind, (soft, hard))
     os.chdir("/workspace")
@@ -88,24 +88,23 @@ def _begin(message: bytes, ancillary: list[tuple[int, int, bytes]]) -> NoReturn:
     if request["kind"] == "python":
         program.run(request["code"], request["args"], fork_start=request["fork_start"])
     if request["kind"] == "script":
-        program.run_driver(request["path"], channel)
+        program.run_driver(request["argv"][-1])
     _exec(request["argv"])
 
 
-def _arrange(descriptors: list[int], *, has_stdin: bool, has_channel: bool) -> int:
-    """0, 1, 2 and maybe 3 as the program expects them, and nothing else; returns 3 or -1."""
+def _arrange(descriptors: list[int], *, has_stdin: bool, has_channel: bool) -> None:
+    """0, 1, 2 and maybe 3 as the program expects them, and nothing else."""
     os.dup2(descriptors[0], 1)
     os.dup2(descriptors[1], 2)
     os.dup2(descriptors[2] if has_stdin else os.open("/dev/null", os.O_RDONLY), 0)
     if not has_channel:
         linux.LIBC.close_range(_FIRST_FREE, 0xFFFFFFFF, 0)
-        return -1
+        return
     channel = descriptors[-1]
     if channel != _FIRST_FREE:
         os.dup2(channel, _FIRST_FREE)
     os.set_inheritable(_FIRST_FREE, True)
     linux.LIBC.close_range(_FIRST_FREE + 1, 0xFFFFFFFF, 0)
-    return _FIRST_FREE
 
 
 def _exec(argv: list[str]) -> NoReturn:

@@ -41,7 +41,8 @@ def run(source: str, args: list[str], *, fork_start: bool = False) -> NoReturn:
 def _start_by_fork() -> None:
     import multiprocessing
 
-    multiprocessing.set_start_method("fork")
+    if not multiprocessing.get_start_method(allow_none=True):
+        multiprocessing.set_start_method("fork")
 
 
 def _execute(source: str, names: dict[str, Any]) -> int:
@@ -97,12 +98,13 @@ def _finish(names: dict[str, Any], code: int) -> int:
     return code
 
 
-def run_driver(path: str, channel: int) -> NoReturn:
-    """Hand the process over to a driver: a file with a function main(channel) that returns an exit code."""
+def run_driver(path: str) -> NoReturn:
+    """Hand the process over to a driver: a file that runs as the main program, its channel on descriptor 3."""
     with open(path, "rb") as file:
         source = file.read()
-    names: dict[str, Any] = {"__name__": "era_driver", "__builtins__": builtins, "__file__": path}
+    names: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins, "__file__": path}
+    sys.argv = [path]
     gc.unfreeze()
     gc.enable()
     exec(compile(source, path, "exec", 0, True), names)
-    _exit(int(names["main"](channel) or 0) & 255)
+    _exit(0)
