@@ -73,9 +73,7 @@ class Conf:
     )
     public_url: str = field(
         default="",
-        metadata=_meta(
-            "ERA_PUBLIC_URL", "Base of every URL that answers contain.", shown="`http://localhost:PORT`"
-        ),
+        metadata=_meta("ERA_PUBLIC_URL", "Base of every URL that answers contain.", shown="`http://localhost:PORT`"),
     )
     allowed_hosts: tuple[str, ...] = field(
         default=(),
@@ -107,6 +105,19 @@ class Conf:
     live_max: int = field(default=16, metadata=_meta("ERA_LIVE_MAX", "Sessions that a node keeps live at most."))
     live_idle_s: float = field(
         default=600.0, metadata=_meta("ERA_LIVE_IDLE_S", "Idle time after which a live session is stored.", unit="s")
+    )
+    live_freeze_s: float = field(
+        default=2.0, metadata=_meta("ERA_LIVE_FREEZE_S", "Idle time after which a live session is frozen.", unit="s")
+    )
+    live_save_s: float = field(
+        default=30.0,
+        metadata=_meta(
+            "ERA_LIVE_SAVE_S", "Idle time after which changed variables are stored, the sandbox kept.", unit="s"
+        ),
+    )
+    live_reserve_mib: int = field(
+        default=512,
+        metadata=_meta("ERA_LIVE_RESERVE_MIB", "Free memory below which idle live sessions are stored.", unit="MiB"),
     )
     parked: Mapping[str, int] = field(
         default_factory=dict,
@@ -148,9 +159,7 @@ class Conf:
     max_body_bytes: int = field(
         default=16 * MIB, metadata=_meta("ERA_MAX_BODY_BYTES", "Largest JSON body.", unit="bytes")
     )
-    max_code_bytes: int = field(
-        default=4 * MIB, metadata=_meta("ERA_MAX_CODE_BYTES", "Largest `code`.", unit="bytes")
-    )
+    max_code_bytes: int = field(default=4 * MIB, metadata=_meta("ERA_MAX_CODE_BYTES", "Largest `code`.", unit="bytes"))
     max_env_bytes: int = field(
         default=128 * 1024, metadata=_meta("ERA_MAX_ENV_BYTES", "Largest `env`, names and values.", unit="bytes")
     )
@@ -164,9 +173,7 @@ class Conf:
     default_memory_mib: int = field(
         default=256, metadata=_meta("ERA_DEFAULT_MEMORY_MIB", "`memory_mib` of a run that names none.", unit="MiB")
     )
-    max_memory_mib: int = field(
-        default=8192, metadata=_meta("ERA_MAX_MEMORY_MIB", "Largest `memory_mib`.", unit="MiB")
-    )
+    max_memory_mib: int = field(default=8192, metadata=_meta("ERA_MAX_MEMORY_MIB", "Largest `memory_mib`.", unit="MiB"))
     max_queued_runs: int = field(
         default=100, metadata=_meta("ERA_MAX_QUEUED_RUNS", "Runs that may wait in one session.")
     )
@@ -194,7 +201,9 @@ class Conf:
     secrets: str = field(
         default="",
         metadata=_meta(
-            "ERA_SECRETS", "File of the server's own keys, made at the first start.", shown="`secrets.json` in the state"
+            "ERA_SECRETS",
+            "File of the server's own keys, made at the first start.",
+            shown="`secrets.json` in the state",
         ),
     )
     uid_block: int = field(
