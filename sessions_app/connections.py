@@ -1,0 +1,55 @@
+"""Connections of our own threads to Postgres and Valkey, outside Django's per-request rules."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import psycopg
+import redis
+from django.conf import settings
+from django.db import connection as django_connection
+
+from era_project import addresses
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+CONNECT_TIMEOUT_S = 5
+BLOCK_S = 1
+"""How long a blocking read of a list waits before its thread looks up."""
+
+
+def postgres() -> Connection:
+    """A new connection: autocommit, UTC, each statement prepared at its first use.
+
+    Raises:
+        psycopg.OperationalError: Postgres cannot be reached.
+    """
+    given = dict(django_connection.get_connection_params())
+    for name in ("cursor_factory", "context", "prepare_threshold", "autocommit"):
+        given.pop(name, None)
+    given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    given["options"] = f"{given.get('options', '')} -c timezone=UTC".strip()
+    return psycopg.connect(**given, autocommit=True, prepare_threshold=0)
+
+
+@functools.cache
+def valkey() -> redis.Redis:
+    """The process's pool of connections for live events and replies, for short commands (thread-safe)."""
+    return redis.Redis(**settings.REDIS_CONNECTION, socket_timeout=CONNECT_TIMEOUT_S)
+
+
+@functools.cache
+def broker() -> redis.Redis:
+    """The broker as a Redis client; only where :func:`broker_is_redis`."""
+    return redis.Redis(**addresses.redis_arguments(settings.CELERY_BROKER_URL), socket_timeout=CONNECT_TIMEOUT_S)
+
+
+def broker_is_redis() -> bool:
+    """Whether messages go through Valkey or Redis, not RabbitMQ."""
+    return addresses.is_redis(settings.CELERY_BROKER_URL)
+
+
+def blocking_valkey() -> redis.Redis:
+    """A client for one thread that blocks on a list for up to :data:`BLOCK_S`."""
+    return redis.Redis(**settings.REDIS_CONNECTION, socket_timeout=BLOCK_S + CONNECT_TIMEOUT_S)

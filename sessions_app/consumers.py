@@ -1,0 +1,101 @@
+"""Celery's consumers in this process: one for python, one for the other languages, one for this node's own queue.
+
+Each has threads and a prefetch of its own, so that sleeping runs of one language do not hold another back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from celery.worker import WorkController
+from celery.worker import state as celery_state
+from kombu.asynchronous import set_event_loop
+
+from era_project.celery import MAINTENANCE, app, language_queue, make, node_queue
+
+logger = logging.getLogger(__name__)
+
+PYTHON = "python"
+SPARE_THREADS = 2
+"""More threads than slots: one run's end is written while the next one begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Queues that are consumed together by ``threads`` threads."""
+
+    name: str
+    queues: tuple[str, ...]
+    threads: int
+
+
+def groups(*, node: str, languages: Sequence[str], slots: int) -> list[Group]:
+    """The groups of a node: where it serves python, that keeps at least half of the slots to itself."""
+    others = tuple(language_queue(language) for language in languages if language != PYTHON)
+    made = [Group("node", (node_queue(node), MAINTENANCE), slots + SPARE_THREADS)]
+    if PYTHON in languages:
+        made.append(Group(PYTHON, (language_queue(PYTHON),), slots + SPARE_THREADS))
+    if others:
+        share = max(1, slots // 2) if PYTHON in languages else slots
+        made.append(Group("others", others, share + SPARE_THREADS))
+    return made
+
+
+class Consumers:
+    """Runs a Celery worker for each group, each in a thread."""
+
+    def __init__(self, node: str, wanted: Iterable[Group]) -> None:
+        self._threads = [self._thread(node, group) for group in wanted]
+        self._seen: set[UUID] = set()
+
+    def start(self) -> None:
+        """Begin to take messages."""
+        celery_state.should_stop = None
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether every group consumes."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def reserved(self) -> list[UUID]:
+        """Runs whose messages wait here for a thread, and did so at the last call."""
+        waiting = set(self.waiting())
+        held = waiting & self._seen
+        self._seen = waiting
+        return list(held)
+
+    def waiting(self) -> list[UUID]:
+        """Runs whose messages wait here for a thread."""
+        try:
+            requests = list(celery_state.reserved_requests - celery_state.active_requests)
+        except RuntimeError:  # another thread changed the set just then: the next call will tell
+            return []
+        return [UUID(request.id) for request in requests]
+
+    def stop(self) -> None:
+        """Take nothing more and wait for the runs that go on."""
+        celery_state.should_stop = 0
+        for thread in self._threads:
+            thread.join()
+
+    def _thread(self, node: str, group: Group) -> threading.Thread:
+        celery = app if group.name == PYTHON else make(group.name)
+        set_event_loop(None)  # else all workers of the process would share the first one's loop
+        controller = WorkController(
+            app=celery,
+            hostname=f"{group.name}@{node}",
+            pool_cls="threads",
+            concurrency=group.threads,
+            queues=list(group.queues),
+            loglevel="WARNING",
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        return threading.Thread(target=controller.start, name=f"era-{group.name}")

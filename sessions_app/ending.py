@@ -1,0 +1,80 @@
+"""Runs that no worker ends: cancelled or expired while they waited, lost with their node."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from sessions_app import events, finishing, replies, run_object, run_rows
+from sessions_app.connections import Connection
+from sessions_app.replies import Reply
+
+logger = logging.getLogger(__name__)
+
+TOGETHER = 1_000
+"""Rows ended in one statement at most, so that nothing waits long for them."""
+
+END = """
+WITH chosen AS (
+    SELECT id FROM sessions_app_run r WHERE {which} LIMIT {limit} FOR UPDATE SKIP LOCKED
+)
+UPDATE sessions_app_run r SET status = %(status)s, finished_at = now(), message = %(message)s, request = NULL,
+    exit_code = %(exit_code)s
+FROM chosen WHERE r.id = chosen.id
+RETURNING r.id, r.reply_to, r.session_id"""
+
+QUEUED = "r.status = 'queued' AND r.id = ANY(%(ids)s::uuid[])"
+LATE = "r.status = 'queued' AND r.queue_until <= now()"
+OF_LEASE = "r.status = 'running' AND r.id = ANY(%(ids)s::uuid[]) AND r.node = %(node)s AND r.lease = %(lease)s"
+OF_DEAD_NODES = """r.status = 'running' AND NOT EXISTS (SELECT FROM sessions_app_node n
+    WHERE n.name = r.node AND n.lease = r.lease AND n.lease_until > now())"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that was just ended: who waits for it and whose turn comes next."""
+
+    id: UUID
+    reply_to: str | None
+    session_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Which runs to end (a condition on ``r`` with its parameters) and what becomes of them."""
+
+    which: str
+    status: str
+    message: str
+    exit_code: int | None = None
+
+
+def end(connection: Connection, what: End, **parameters: Any) -> Sequence[Ended]:
+    """End runs, publish their sessions' next ones, send last events, answer the callers."""
+    sql = END.format(which=what.which, limit=TOGETHER)
+    values = {"status": what.status, "message": what.message, "exit_code": what.exit_code, **parameters}
+    ended = [Ended(*row) for row in connection.execute(sql, values).fetchall()]
+    if not ended:
+        return ended
+    sessions = [one.session_id for one in ended if one.session_id is not None]
+    if sessions:
+        finishing.publish_next(connection, sessions)
+    for one in ended:
+        _tell(connection, one)
+    return ended
+
+
+def _tell(connection: Connection, ended: Ended) -> None:
+    try:
+        run = run_rows.one(connection, ended.id)
+    except psycopg.Error as error:
+        logger.warning("The end of a run was not told: %s", error, extra={"action": "reply_failed"})
+        return
+    events.publish_end(run)
+    if ended.reply_to:
+        replies.send([Reply(ended.reply_to, ended.id, run_object.answer(run))])

@@ -1,0 +1,151 @@
+"""Runs enter here: the row first, then its message; what cannot be sent is ended before its caller hears of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from era_project.conf import get as conf
+from era_project.errors import EraError, InvalidInput, LimitExceeded, NotFound, Unavailable
+from sessions_app import messages
+from sessions_app.connections import Connection
+from sessions_app.messages import Message
+
+logger = logging.getLogger(__name__)
+
+FULL_RETRY_S = 5
+"""What ``Retry-After`` says when a session's queue is full."""
+NOT_SENT = "The broker cannot be reached, so the run was not started; try again, and look at /health."
+
+INSERT = """
+INSERT INTO sessions_app_run (id, owner_id, session_name, language, code, request, timeout_s, cpu_count, memory_mib,
+    streamed, detached, webhook, reply_to, queue_until, published_at)
+SELECT id, owner_id, session_name, language, code, request, timeout_s, cpu_count, memory_mib,
+    streamed, detached, webhook, reply_to, now() + make_interval(secs => queue_timeout_s), now()
+FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::float8[], %s::float8[],
+    %s::int[], %s::bool[], %s::bool[], %s::text[], %s::text[], %s::float8[])
+AS v(id, owner_id, session_name, language, code, request, timeout_s, cpu_count, memory_mib,
+    streamed, detached, webhook, reply_to, queue_timeout_s)
+ON CONFLICT (id) DO NOTHING"""
+
+LOCK_SESSION = """
+SELECT s.id, s.language, s.code IS NOT NULL, s.default_timeout_s, s.cpu_count, s.memory_mib, s.next_seq,
+    (SELECT n.name FROM sessions_app_node n WHERE n.name = s.node AND n.lease_until > now() AND NOT n.draining)
+FROM sessions_app_session s WHERE s.name = %s AND s.owner_id = %s FOR UPDATE OF s"""
+
+COUNT_WAITING = """
+SELECT count(*) FILTER (WHERE status = 'queued'), count(*)
+FROM sessions_app_run WHERE session_id = %s AND finished_at IS NULL"""
+
+INSERT_IN_SESSION = """
+WITH taken AS (UPDATE sessions_app_session SET next_seq = next_seq + 1 WHERE id = %(session_id)s)
+INSERT INTO sessions_app_run (id, owner_id, session_id, session_name, seq, language, code, request, timeout_s,
+    cpu_count, memory_mib, streamed, detached, webhook, reply_to, queue_until, published_at)
+VALUES (%(id)s, %(owner_id)s, %(session_id)s, %(session_name)s, %(seq)s, %(language)s, %(code)s, %(request)s,
+    %(timeout_s)s, %(cpu_count)s, %(memory_mib)s, %(streamed)s, %(detached)s, %(webhook)s, %(reply_to)s,
+    now() + make_interval(secs => %(queue_timeout_s)s), CASE WHEN %(is_head)s THEN now() END)"""
+
+UNSENT = """
+UPDATE sessions_app_run SET status = 'expired', finished_at = now(), request = NULL, message = %s
+WHERE id = ANY(%s::uuid[]) AND status = 'queued' RETURNING id"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """A run's row before it is written, its fields in the order of :data:`INSERT`.
+
+    In a session, ``language`` is ignored and None of ``timeout_s``, ``cpu_count``, ``memory_mib`` means the session's.
+    """
+
+    id: UUID
+    owner_id: int
+    session_name: str
+    language: str
+    code: str | None
+    request: bytes | None
+    timeout_s: float | None
+    cpu_count: float | None
+    memory_mib: int | None
+    streamed: bool
+    detached: bool
+    webhook: str | None
+    reply_to: str | None
+    queue_timeout_s: float
+
+
+def one_shots(connection: Connection, rows: Sequence[NewRow]) -> Sequence[EraError | None]:
+    """A flush of the writer: insert ``rows``, then publish them."""
+    connection.execute(INSERT, tuple(map(list, zip(*map(_tuple, rows), strict=True))))
+    heads = [Message(str(row.id), messages.queue_of(row.language, None)) for row in rows]
+    unsent = _publish(connection, heads)
+    return [unsent.get(row.id) for row in rows]
+
+
+def in_sessions(connection: Connection, rows: Sequence[NewRow]) -> Sequence[BaseException | None]:
+    """A flush of the session writer: each row in a transaction of its own, then the heads' messages."""
+    results: dict[UUID, BaseException | None] = {}
+    heads: list[Message] = []
+    for row in rows:
+        try:
+            with connection.transaction():
+                head = _in_session(connection, row)
+        except EraError as refusal:
+            results[row.id] = refusal
+        else:
+            heads += [head] if head else []
+    results |= _publish(connection, heads)
+    return [results.get(row.id) for row in rows]
+
+
+def _tuple(row: NewRow) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in NewRow.__slots__)
+
+
+def _in_session(connection: Connection, row: NewRow) -> Message | None:
+    """Write one row under its session's lock; its message if no earlier run of the session is unfinished."""
+    found = connection.execute(LOCK_SESSION, (row.session_name, row.owner_id)).fetchone()
+    if found is None:
+        raise NotFound(f"There is no session {row.session_name!r}.")
+    session_id, language, has_code, timeout_s, cpu_count, memory_mib, seq, node = found
+    if row.code is None and not has_code:
+        raise InvalidInput("The session has no stored code; give `code`.", code="NO_CODE", field="code")
+    queued, unfinished = connection.execute(COUNT_WAITING, (session_id,)).fetchone() or (0, 0)
+    if queued >= conf().max_queued_runs:
+        raise _full(queued)
+    values = {name: getattr(row, name) for name in NewRow.__slots__} | {
+        "session_id": session_id,
+        "seq": seq,
+        "language": language,
+        "timeout_s": row.timeout_s or timeout_s or conf().default_timeout_s,
+        "cpu_count": row.cpu_count or cpu_count,
+        "memory_mib": row.memory_mib or memory_mib,
+        "is_head": unfinished == 0,
+    }
+    connection.execute(INSERT_IN_SESSION, values)
+    return Message(str(row.id), messages.queue_of(language, node)) if unfinished == 0 else None
+
+
+def _full(queued: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"{queued} runs of the session wait already; try again in {FULL_RETRY_S} s.",
+        code="QUEUE_FULL",
+        queued=queued,
+        limit=conf().max_queued_runs,
+        retry_after=FULL_RETRY_S,
+    )
+
+
+def _publish(connection: Connection, heads: Sequence[Message]) -> dict[UUID, BaseException]:
+    """Send ``heads``; those of them that could not be sent and that nobody has claimed are ended."""
+    if not heads:
+        return {}
+    try:
+        messages.publish(heads)
+    except messages.PUBLISH_ERRORS as error:
+        logger.warning("The broker did not answer: %s", error, extra={"action": "publish_failed"})
+        ended = connection.execute(UNSENT, (NOT_SENT, [head.run_id for head in heads])).fetchall()
+        return {run_id: Unavailable(NOT_SENT, run_id=str(run_id)) for (run_id,) in ended}
+    return {}

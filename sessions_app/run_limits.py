@@ -1,0 +1,46 @@
+"""What a run may use and what it finds in its environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from era_project.conf import get as conf
+from runners.types import MIB, Limits
+from sessions_app.running import Running
+
+RESERVED = "ERA_"
+
+
+def environment(running: Running) -> Mapping[str, str]:
+    """The user's variables and ours, which always win; the user's own ``ERA_*`` are left out with a warning."""
+    given = running.inputs.env
+    ours = {name: value for name, value in given.items() if not name.startswith(RESERVED)}
+    if len(ours) < len(given):
+        ignored = ", ".join(sorted(given.keys() - ours.keys()))
+        running.warnings.append(f"env: names that begin with {RESERVED} are the server's own; ignored: {ignored}.")
+    name, base = running.claimed.session_name, conf().base_url
+    return ours | {
+        "ERA_SESSION": "true",
+        "ERA_SESSION_ID": name,
+        "ERA_LANGUAGE": running.claimed.language,
+        "ERA_BASE_URL": base,
+        "ERA_PROXY_URL": f"{base}/proxy/{name}",
+        "ERA_STORAGE_URL": f"{base}/api/storage",
+    }
+
+
+def limits(running: Running, *, in_session: bool) -> Limits:
+    """What the run may use here; what this node cannot give is capped, with a warning."""
+    claimed = running.claimed
+    cores = float(os.cpu_count() or 1)
+    if claimed.cpu_count > cores:
+        running.warnings.append(f"cpu_count: this node has {cores:g} cores, so the run got those.")
+    memory_bytes = claimed.memory_mib * MIB
+    return Limits(
+        wall_time_s=claimed.timeout_s,
+        cpu_count=min(claimed.cpu_count, cores),
+        memory_bytes=memory_bytes,
+        workspace_bytes=conf().workspace_bytes if in_session else memory_bytes // 2,
+        workspace_files=conf().workspace_files,
+    )

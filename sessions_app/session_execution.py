@@ -1,0 +1,155 @@
+"""A session's run: its files and data in, the program, its files and data out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from django.db import OperationalError, close_old_connections, connection
+
+from era_project.errors import Conflict, EraError
+from runners.types import RunResult, RunSpec, Status
+from sessions_app import places, session_rows, workspace
+from sessions_app.events import RunEvents
+from sessions_app.final_rows import Outcome, SessionPart
+from sessions_app.finishing import Final
+from sessions_app.places import Place
+from sessions_app.running import Running
+from sessions_app.session_data import DataError
+from sessions_app.session_rows import Data
+from sessions_app.workspace import Collected
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 0.25
+
+
+class Executor(Protocol):
+    """What a session's run needs of :class:`sessions_app.execution.Executor`."""
+
+    runner: places.Runs
+    lives: places.Lives | None
+
+    def spec(self, running: Running, *, workspace: str | None = None) -> RunSpec:
+        """What the runner is told."""
+
+    def outcome(self, running: Running, result: RunResult, events: RunEvents, **more: Any) -> Outcome:
+        """The result with what the node knows."""
+
+    def final(self, running: Running, outcome: Outcome) -> Final:
+        """The row to be written."""
+
+    def is_lost(self, result: RunResult) -> bool:
+        """Whether the server's stop ended the program."""
+
+    def lose(self, running: Running, events: RunEvents) -> None:
+        """End it as lost with the server."""
+
+    def end(self, running: Running, *, status: str, message: str) -> None:
+        """End a run that came to no result."""
+
+    def announce(self, running: Running, final: Final, events: RunEvents) -> None:
+        """Tell the end to whoever follows or waits."""
+
+
+@dataclass(slots=True)
+class Left:
+    """What a run left behind. ``changed``: columns of the session that it changed."""
+
+    collected: Collected | None
+    part: SessionPart
+    warnings: list[str] = field(default_factory=list)
+    changed: dict[str, Any] = field(default_factory=dict)
+
+
+def execute(executor: Executor, running: Running, *, persist_s: float) -> None:
+    """Run ``running`` and end it.
+
+    Args:
+        executor: this node's.
+        running: a claimed run of a session.
+        persist_s: how long its final row is tried again while Postgres is away.
+    """
+    close_old_connections()
+    claimed = running.claimed
+    if claimed.session is None or claimed.session_id is None:
+        executor.end(running, status="cancelled", message="The session was deleted before the run was started.")
+        return
+    try:
+        data = session_rows.begin(claimed.session_id, running.inputs.update_data)
+        if not claimed.session.persistent:
+            workspace.forget_run_files(claimed.session_id)
+        with places.place(executor.runner, executor.lives, claimed) as place:
+            _in_place(executor, running, place, data, persist_s)
+    except LookupError:
+        executor.end(running, status="cancelled", message="The session was deleted while the run was going on.")
+    except Conflict as error:
+        executor.end(running, status=Status.FAILED, message=str(error))
+    except EraError as error:
+        executor.end(running, status=Status.SANDBOX_ERROR, message=str(error))
+
+
+def _in_place(executor: Executor, running: Running, place: Place, data: Data, persist_s: float) -> None:
+    for path, content in running.inputs.files.items():
+        place.workspace.lay(path, content)
+    place.workspace.write_data(data.text)
+    events = RunEvents(running.claimed.id, streamed=running.claimed.streamed)
+    try:
+        spec = executor.spec(running, workspace=place.workspace.name)
+        result = place.run(spec, on_output=events.write, cancel=running.cancel)
+    except BaseException:
+        events.close()
+        raise
+    if executor.is_lost(result):
+        executor.lose(running, events)
+        return
+    left = _left(place, data, result)
+    running.warnings += left.warnings
+    changes = left.collected.changes if left.collected else None
+    final = executor.final(running, executor.outcome(running, result, events, changes=changes, session=left.part))
+    if _persist(lambda: _end(running, final, left), persist_s):
+        executor.announce(running, final, events)
+    else:
+        events.close()
+
+
+def _end(running: Running, final: Final, left: Left) -> bool:
+    session_id = running.claimed.session_id
+    assert session_id is not None
+    return session_rows.end(session_id, final, left.collected, left.changed)
+
+
+def _left(place: Place, data: Data, result: RunResult) -> Left:
+    """Read files and data back, timeouts and failures included."""
+    found = place.workspace.read_data()
+    is_error = isinstance(found, DataError)
+    text = data.text if isinstance(found, DataError) else found
+    error = found.message if isinstance(found, DataError) else data.error
+    part = SessionPart(data=text, data_error=error, result=result.result, state=place.state)
+    changed = dict(place.session_update)
+    if not is_error and text != data.text:
+        changed["data"] = text
+    try:
+        collected = place.workspace.collect()
+    except EraError as fault:
+        return Left(None, part, [f"The files that the run changed were not kept: {fault}"], changed)
+    return Left(collected, part, list(collected.warnings), changed)
+
+
+def _persist(write: Callable[[], bool], persist_s: float) -> bool:
+    """Do ``write``, again and again while Postgres is away."""
+    until = time.monotonic() + persist_s
+    pause = threading.Event()
+    while True:
+        try:
+            return write()
+        except OperationalError as error:
+            if time.monotonic() > until:
+                raise
+            logger.warning("Postgres did not answer: %s", error, extra={"action": "write_failed"})
+            connection.close()
+            pause.wait(RETRY_S)

@@ -1,0 +1,91 @@
+"""What a run changes in its session's row, each in one transaction under the session's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from django.db import connection, transaction
+
+from era_project.conf import get as conf
+from sessions_app import data_text, finishing, messages, workspace
+from sessions_app.finishing import Final
+from sessions_app.messages import Message
+from sessions_app.workspace import Collected
+
+LOCK = "SELECT data FROM sessions_app_session WHERE id = %s FOR NO KEY UPDATE"
+SET_DATA = "UPDATE sessions_app_session SET data = %s, updated_at = now() WHERE id = %s"
+
+COLUMNS = frozenset({"data", "state", "node", "snapshot", "snapshot_lost", "lost_reason"})
+AS_JSON = frozenset({"snapshot_lost"})
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The data that a run starts with; ``error``: why ``update_data`` was not merged into it."""
+
+    text: str
+    error: str | None = None
+
+
+def begin(session_id: int, update_data: str | None) -> Data:
+    """Merge ``update_data`` into the session's data.
+
+    Raises:
+        LookupError: the session is gone.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(LOCK, [session_id])
+        (text,) = _only(cursor.fetchone(), session_id)
+        if update_data is None:
+            return Data(text)
+        merged = data_text.merge(text, update_data)
+        limit = conf().max_data_bytes
+        if len(merged.encode()) > limit:
+            return Data(text, f"With update_data the data would be larger than {limit} bytes; it was not merged.")
+        cursor.execute(SET_DATA, [merged, session_id])
+        return Data(merged)
+
+
+def end(session_id: int, final: Final, collected: Collected | None, columns: Mapping[str, Any]) -> bool:
+    """Write the final row and what the run did to its session; then the session's next run is sent.
+
+    Args:
+        session_id: the session; where it is gone only the run's row is written.
+        final: the run.
+        collected: what it did to the files; None: nothing is taken over.
+        columns: of the session's row, see :data:`COLUMNS`.
+
+    Returns:
+        Whether it counts; False where the run had been ended by somebody else: then nothing is written.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(LOCK, [session_id])
+        exists = cursor.fetchone() is not None
+        cursor.execute(finishing.FINISH, finishing.parameters([final]))
+        if not cursor.fetchall():
+            return False
+        if exists:
+            if collected is not None:
+                workspace.apply(session_id, collected, cursor)
+            cursor.execute(*_update(session_id, columns))
+        cursor.execute(finishing.NEXT, [[session_id]])
+        heads = [Message(str(run_id), messages.queue_of(language, node)) for run_id, language, node in cursor]
+    finishing.send(heads)
+    return True
+
+
+def _update(session_id: int, columns: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    if unknown := columns.keys() - COLUMNS:
+        raise ValueError(f"no columns of a session that a run changes: {sorted(unknown)}")
+    names = ["last_run_at = now()", *(f"{name} = %s{'::jsonb' * (name in AS_JSON)}" for name in columns)]
+    values = [msgspec.json.encode(value).decode() if name in AS_JSON else value for name, value in columns.items()]
+    return f"UPDATE sessions_app_session SET {', '.join(names)} WHERE id = %s", [*values, session_id]
+
+
+def _only(row: tuple[Any, ...] | None, session_id: int) -> tuple[Any, ...]:
+    if row is None:
+        raise LookupError(f"session {session_id} is gone")
+    return row

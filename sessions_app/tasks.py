@@ -1,0 +1,22 @@
+"""Celery's entries: each one call."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+
+from era_project.celery import CLEAN_UP
+from sessions_app import cleanup, execution, messages
+
+
+@shared_task(name=messages.TASK)
+def execute_run(run_id: str) -> None:
+    """Execute one queued run. Safe to deliver twice: only the first claim wins."""
+    execution.execute(UUID(run_id))
+
+
+@shared_task(name=CLEAN_UP)
+def clean_up() -> None:
+    """Remove what has expired."""
+    cleanup.run()

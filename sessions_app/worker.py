@@ -1,0 +1,166 @@
+"""A worker node from its start to its end: runner, lease, heart, control, consumers."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import logging
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from era_project import conf as settings
+from runners import tree
+from runners.runner import Runner, RunnerConfig
+from sessions_app import connections, control, execution, finishing, lease, workspace
+from sessions_app.consumers import Consumers, groups
+from sessions_app.execution import Executor
+from sessions_app.lease import Heart, NodeFacts
+from sessions_app.messages import Message, queue_of
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+LANGUAGES_OF_RUNS = "SELECT id, language FROM sessions_app_run WHERE id = ANY(%s::uuid[]) AND status = 'queued'"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a worker was started. ``is_embedded``: a stop kills what runs, for the server ends with it."""
+
+    name: str
+    languages: tuple[str, ...]
+    slots: int
+    is_embedded: bool
+
+
+class Worker:
+    """One node. :meth:`run` in the main thread; :meth:`stop` from a signal handler."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._stop = threading.Event()
+        self._fenced = False
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._stop.set()
+
+    def run(self) -> int:
+        """Work until :meth:`stop`; the process's exit status."""
+        runner = Runner.start(runner_config(self._options))
+        try:
+            return self._serve(runner)
+        finally:
+            runner.close()
+
+    def _serve(self, runner: Runner) -> int:
+        options = self._options
+        mine = lease.register(_facts(options, runner))
+        executor = Executor(runner, mine)
+        execution.install(executor)
+        clear_workspaces()
+        consumers = Consumers(options.name, groups(node=options.name, languages=options.languages, slots=options.slots))
+        heart = Heart(mine, Hands(executor, consumers), on_fenced=self._on_fenced)
+        reader = control.Reader(options.name, handlers(executor))
+        heart.start()
+        reader.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        consumers.start()
+        logger.info("Node %s serves %s.", options.name, ", ".join(options.languages), extra={"action": "serving"})
+        while not self._stop.wait(LOOK_S) and consumers.is_alive:
+            pass
+        status = 0 if self._stop.is_set() and not self._fenced else 1
+        self._end(executor, consumers, mine)
+        reader.stop()
+        heart.stop()
+        heart.join()
+        if not self._fenced:
+            lease.release(mine)
+        return status
+
+    def _end(self, executor: Executor, consumers: Consumers, mine: lease.Lease) -> None:
+        """Embedded or fenced: kill. Else: finish what runs, hand over what waits."""
+        if self._options.is_embedded or self._fenced:
+            executor.stop_all()
+            consumers.stop()
+            return
+        lease.drain(mine)
+        waiting = consumers.waiting()
+        consumers.stop()
+        hand_over(waiting)
+
+    def _on_fenced(self) -> None:
+        self._fenced = True
+        self._stop.set()
+
+
+class Hands:
+    """What the heart asks about: see :class:`sessions_app.lease.Held`."""
+
+    def __init__(self, executor: Executor, consumers: Consumers) -> None:
+        self.reserved = consumers.reserved
+        self.executing = executor.executing
+        self.stop = executor.stop
+        self.lose = executor.give_up
+
+
+def handlers(executor: Executor) -> Mapping[str, control.Handler]:
+    """What other processes may tell a node."""
+
+    def cancel(command: Mapping[str, Any]) -> None:
+        executor.stop(UUID(command["run_id"]))
+
+    return {"cancel": cancel}
+
+
+def hand_over(run_ids: Iterable[UUID]) -> None:
+    """Send runs again that were taken from their queues and not begun."""
+    with connections.postgres() as connection:
+        queued = connection.execute(LANGUAGES_OF_RUNS, (list(run_ids),)).fetchall()
+    finishing.send([Message(str(run_id), queue_of(language, None)) for run_id, language in queued])
+
+
+def clear_workspaces() -> None:
+    """Remove the folders that an earlier worker of this node left."""
+    parent = settings.get().workspaces_dir
+    for name in workspace.leftovers(()):
+        tree.remove_tree(parent, name)
+
+
+def runner_config(options: Options) -> RunnerConfig:
+    """The runner of this node."""
+    conf = settings.get()
+    return RunnerConfig(
+        runtimes=conf.runtimes_dir,
+        workspaces=conf.workspaces_dir,
+        run_dir=conf.scratch_dir,
+        mode=conf.slot_mode,
+        strict=conf.slots == "strict",
+        slots=options.slots,
+        live=conf.live_max,
+        languages=options.languages,
+        uid_base=conf.uid_block or None,
+        uid_count=conf.uid_count,
+        cgroup=conf.cgroup or None,
+        parked=conf.parked,
+    )
+
+
+def default_slots() -> int:
+    """Two for each core, at least four."""
+    return settings.get().slot_count or max(4, 2 * (os.cpu_count() or 1))
+
+
+def _facts(options: Options, runner: Runner) -> NodeFacts:
+    return NodeFacts(
+        name=options.name,
+        languages={name: version for name, version in runner.versions.items() if name in options.languages},
+        slots=options.slots,
+        enforced=dataclasses.asdict(runner.enforcement),
+    )
