@@ -22,7 +22,7 @@ test-large: venv
 	$(PY) -m pytest -m large $(ARGS)
 
 soak: venv
-	$(PY) -m pytest -m soak --timeout=0 $(ARGS)
+	$(PY) -m benchmarks.soak RUNS=$(or $(RUNS),20000)
 
 chaos: venv
 	$(PY) -m pytest -m chaos --timeout=0 $(ARGS)

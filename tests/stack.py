@@ -92,18 +92,21 @@ def _start_shared() -> dict[str, str]:
     base.chmod(0o755 if _is_root() else 0o700)
     made = runtimes.prepare(conf.get().runtimes_root)
     runtimes.prepare_go(made)
-    (base / "shared").mkdir(mode=0o755)
+    cluster = base / "shared" / "postgres"
+    cluster.mkdir(parents=True, mode=0o755)
     block = _claim()
-    where = place.for_root(base / "shared", made, block) if block else place.for_user(base / "shared", made)
+    if block:
+        os.chown(cluster, block.postgres, block.web)
+        where = place.for_root(base / "shared", made, block, shown=["postgres"])
+    else:
+        where = place.for_user(base / "shared", made)
     sockets = (where.home or base) / "pg"
     sockets.mkdir(mode=0o755)
     if block:
         os.chown(sockets, block.postgres, block.web)
-        (base / "shared").chmod(0o755)
-        os.chown(base / "shared", block.postgres, block.web)
     server = postgres.Postgres(
         programs=where.seen(postgres.programs()),
-        data=where.state / "postgres",
+        data=where.state / "postgres" / "data",
         sockets=sockets,
         log=base / "postgres.log",
         uid=block.postgres if block else None,

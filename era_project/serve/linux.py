@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
 MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 1 << 19
 MNT_DETACH = 2
@@ -28,6 +29,14 @@ def own_mount_namespace() -> None:
     """Gives the calling process mounts of its own; what the host mounts later still appears in them."""
     _checked(_libc.unshare(CLONE_NEWNS), "unshare")
     _mount("none", Path("/"), None, MS_REC | MS_SLAVE)
+
+
+def has_user_namespaces() -> bool:
+    """Whether an ordinary process may make one; tried in a child, so that the caller stays as it is."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if _libc.unshare(CLONE_NEWUSER) == 0 else 1)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def enter_mount_namespace(descriptor: int) -> None:

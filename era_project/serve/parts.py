@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import time
@@ -11,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from era_project.serve import linux
+from era_project.serve.failures import CannotServe
 
 POLL_S = 0.01
 
 
-class PartError(Exception):
+class PartError(CannotServe):
     """A part did not come up; the text is one sentence that names its log."""
 
 
@@ -36,6 +38,8 @@ class Part:
     death_signal: int = signal.SIGTERM
     """Reaches the part when the supervisor dies."""
     descriptors: Sequence[int] = ()
+    is_once: bool = False
+    """It does its work and ends: nothing restarts it."""
     ready: Callable[[subprocess.Popen[bytes]], bool] = lambda process: True
     ready_within_s: float = 60.0
 
@@ -58,7 +62,7 @@ def start(part: Part) -> subprocess.Popen[bytes]:
             umask=part.umask,
             pass_fds=tuple(part.descriptors),
             restore_signals=True,
-            preexec_fn=linux.dying_with_parent(part.death_signal),
+            preexec_fn=linux.dying_with_parent(part.death_signal),  # noqa: PLW1509
         )
 
 
@@ -92,3 +96,6 @@ def stop(processes: Mapping[str, tuple[Part, subprocess.Popen[bytes]]], *, withi
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # What it started and did not end is in its group still.
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)

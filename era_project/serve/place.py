@@ -13,11 +13,13 @@ import hashlib
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from era_project import conf
 from era_project.serve import linux
+from era_project.serve.failures import CannotServe
 from era_project.serve.uids import UidBlock
 
 ROOT_HOME = Path("/run/era")
@@ -26,7 +28,7 @@ LONGEST_STATE = 70
 """Bytes of a state path under which every socket's path stays below 108."""
 
 
-class PlaceError(Exception):
+class PlaceError(CannotServe):
     """The server's folders cannot be laid out; the text is one sentence with the remedy."""
 
 
@@ -86,8 +88,10 @@ def _own_folder(path: Path) -> Path:
     return path
 
 
-def for_root(state: Path, runtimes: Path, block: UidBlock) -> Place:
+def for_root(state: Path, runtimes: Path, block: UidBlock, *, shown: Sequence[str]) -> Place:
     """The place of root's server, in a mount namespace that the calling process has from now on.
+
+    ``shown`` are the names in ``state`` that the parts see, so that the folder itself may stay closed to them.
 
     Raises:
         PlaceError: this container forbids mounts.
@@ -97,13 +101,25 @@ def for_root(state: Path, runtimes: Path, block: UidBlock) -> Place:
     try:
         linux.own_mount_namespace()
         linux.mount_memory(home, size_bytes=HOME_BYTES)
-        for name, source in (("state", state), ("rt", runtimes), ("code", code_folder()), ("venv", Path(sys.prefix))):
-            (home / name).mkdir()
-            linux.bind(source, home / name)
+        for name, source in (("rt", runtimes), ("code", code_folder()), ("venv", Path(sys.prefix))):
+            _show(source, home / name)
+        (home / "state").mkdir()
+        for name in shown:
+            _show(state / name, home / "state" / name)
         _bind_accounts(home, block)
     except OSError as error:
-        raise PlaceError(f"Root without the right to mount cannot run the server ({error}): run it as a user.") from error
+        raise PlaceError(
+            f"Root without the right to mount cannot run the server ({error}): run it as a user."
+        ) from error
     return Place(home / "state", home / "rt", home / "code", home / "venv/bin/python", home)
+
+
+def _show(source: Path, target: Path) -> None:
+    if source.is_dir():
+        target.mkdir()
+    else:
+        target.touch()
+    linux.bind(source, target)
 
 
 def leave(home: Path) -> None:

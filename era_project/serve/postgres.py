@@ -89,7 +89,15 @@ class Postgres:
             os.chown(made, self.uid, self.gid if self.gid is not None else -1)
         self._run(self._initdb(made))
         (made / "pg_hba.conf").write_text(ACCESS)
-        single = [str(self.programs / "postgres"), "--single", "-D", str(made), "-c", "log_min_messages=error", "postgres"]
+        single = [
+            str(self.programs / "postgres"),
+            "--single",
+            "-D",
+            str(made),
+            "-c",
+            "log_min_messages=error",
+            "postgres",
+        ]
         self._run(single, given=FIRST_SQL)
         made.rename(self.data)
 

@@ -15,13 +15,15 @@ import json
 import logging
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from era_project import conf
-from era_project.serve import locks
+from era_project.serve import linux, locks
+from era_project.serve.failures import CannotServe
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ GO_UNUSED = {"": {"test", "api", "doc", "misc", "__init__.py", "__pycache__"}, "
 """What a program never needs, by its folder in go's tree; tests and their data go everywhere."""
 
 
-class RuntimesError(Exception):
+class RuntimesError(CannotServe):
     """The runtimes cannot be made; the text is one sentence with the remedy."""
 
 
@@ -206,13 +208,20 @@ def _download(go: Path, scratch: Path) -> Path:
 
 def _checked(answer: Mapping[str, str]) -> Path:
     if answer.get("Sum") != PYTHON_SUM:
-        raise RuntimesError(f"CPython for the sandbox has the wrong checksum {answer.get('Sum')}: do not use this network.")
+        raise RuntimesError(
+            f"CPython for the sandbox has the wrong checksum {answer.get('Sum')}: do not use this network."
+        )
     return Path(answer["Dir"])
 
 
 def _has_certificates() -> bool:
     """Source: the places where Go looks on Linux (crypto/x509/root_linux.go)."""
-    places = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
+    places = (
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/ssl/cert.pem",
+    )
     return any(Path(place).exists() for place in places)
 
 
@@ -264,7 +273,15 @@ def _build_standard_library(folder: Path) -> None:
     listed = "{{if .Export}}packagefile {{.ImportPath}}={{.Export}}{{end}}"
     command = ["nice", "-n", "19", str(go / "bin/go"), "list", "-export", "-f", listed, "std"]
     done = subprocess.run(
-        command, env=environment, cwd="/", capture_output=True, text=True, timeout=BUILD_S, check=False, umask=0o022
+        command,
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=BUILD_S,
+        check=False,
+        umask=0o022,
+        preexec_fn=linux.dying_with_parent(signal.SIGKILL),  # noqa: PLW1509
     )
     if done.returncode:
         raise RuntimesError(f"Go's standard library cannot be compiled: {done.stderr.strip()[-400:]}")

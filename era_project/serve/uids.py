@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import pwd
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from era_project.serve import locks
+from era_project.serve.failures import CannotServe
 
 BLOCK = 1024
 FOLDER = Path("/run/era/uids")
@@ -18,7 +20,7 @@ LAST_OF_FULL_MAP = 2_147_000_000
 FIRST_SLOT = 16
 
 
-class UidsError(Exception):
+class UidsError(CannotServe):
     """No block of uids can be had; the text is one sentence with the remedy."""
 
 
@@ -55,14 +57,14 @@ class UidBlock:
         return BLOCK - FIRST_SLOT
 
 
-def claim(base: int = 0) -> UidBlock:
-    """A block that no other server on this machine has; ``base`` asks for a certain one.
+def claim(base: int = 0, *, liked: int = 0) -> UidBlock:
+    """A block that no other server on this machine has; ``base`` asks for a certain one, ``liked`` is tried first.
 
     Raises:
         UidsError: it is taken, or there is none.
     """
     FOLDER.mkdir(parents=True, exist_ok=True, mode=0o755)
-    for candidate in [base] if base else _candidates():
+    for candidate in [base] if base else itertools.chain([liked] if liked else [], _candidates()):
         lock = locks.taken(FOLDER / str(candidate))
         if lock is not None:
             return UidBlock(candidate, lock)

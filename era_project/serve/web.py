@@ -1,0 +1,44 @@
+"""One web process: uvicorn on sockets that the supervisor has bound.
+
+python -m era_project.serve.web FD [FD ...]
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+
+GRACE_S = 3
+"""How long open answers may take after TERM; the server as a whole ends within 5 s."""
+
+
+def main(descriptors: list[int]) -> None:
+    """Serves until INT or TERM."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "era_project.settings")
+    import uvicorn
+
+    from era_project.asgi import application
+
+    config = uvicorn.Config(
+        application,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    # What is there after the imports stays: the collector need not walk it again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor) for descriptor in descriptors])
+
+
+if __name__ == "__main__":
+    main([int(argument) for argument in sys.argv[1:]])
