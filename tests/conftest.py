@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from pytest_django import DjangoDbBlocker
 
-from tests import stack
+from tests import servers, stack
+
+# The same examples every time, and no deadline: a busy machine fails no test.
+hypothesis.settings.register_profile(
+    "era", deadline=None, derandomize=True, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
+hypothesis.settings.load_profile("era")
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +29,19 @@ def real_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterat
     """Access outside a transaction, for what other threads or processes must see: use fresh ids, clean nothing."""
     with django_db_blocker.unblock():
         yield
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[servers.Server]:
+    """One whole server for all tests of this worker, on this worker's database and Valkey: use fresh ids."""
+    own = stack.current
+    settings = {
+        "DATABASE_URL": own.database_url,
+        "ERA_BROKER_URL": own.valkey_url,
+        "ERA_REDIS_URL": own.valkey_url,
+        "ERA_RUNTIMES_DIR": str(own.runtimes.parent),
+        "ERA_NODE_NAME": f"server-{own.name}",
+        "ERA_LOG_LEVEL": "info",
+    }
+    with servers.running(settings, state=own.state / "served") as running:
+        yield running
