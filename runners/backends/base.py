@@ -30,12 +30,31 @@ class Live(Protocol):
         """Whether the interpreter still answers."""
         ...
 
-    def run(self, spec: RunSpec, hooks: Hooks) -> RunResult:
-        """Run in the kept interpreter."""
+    def run(
+        self,
+        spec: RunSpec,
+        *,
+        on_output: OnOutput | None = None,
+        on_start: Callable[[], None] | None = None,
+        cancel: Cancel | None = None,
+    ) -> RunResult:
+        """Run in the kept interpreter; see `Runner.run`."""
         ...
 
     def interrupt(self) -> None:
         """SIGINT to the current run."""
+        ...
+
+    def freeze(self) -> None:
+        """Stop every process of it where it stands."""
+        ...
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        ...
+
+    def memory_bytes(self) -> int:
+        """What it holds now."""
         ...
 
     def snapshot(self, *, timeout_s: float) -> Snapshot | None:

@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runners.backends.base import Hooks
+from runners import tree
 from runners.backends.slot import driven, oneshot, uids
 from runners.backends.slot.cgroups import Cgroups
-from runners.backends.slot.pool import Builder, Capacity, Pool, Want
+from runners.backends.slot.handover import give
+from runners.backends.slot.keeper import Keeper
+from runners.backends.slot.live import Care, LiveSandbox
+from runners.backends.slot.pool import Builder, Busy, Capacity, Pool, Want
 from runners.backends.slot.slot import NoRoomError, Slot, SlotBroken
 from runners.backends.slot.starter import World, WorldSpec
 from runners.languages import LANGUAGES
@@ -58,6 +62,7 @@ class SlotBackend:
         self._cgroups = self._make_cgroups()
         self._world: World | None = None
         self._builder: Builder | None = None
+        self._keeper: Keeper | None = None
         try:
             capacity = Capacity(config.once, config.live, config.once + 2)
             self._world = World(self._world_spec(capacity))
@@ -68,6 +73,7 @@ class SlotBackend:
         except BaseException:
             self.close()
             raise
+        self._keeper = Keeper(watches_memory=not self._terms.cgroups)
         self.enforcement = _enforcement(mode, self._terms.cgroups)
 
     def _make_cgroups(self) -> Cgroups | None:
@@ -132,6 +138,8 @@ class SlotBackend:
         is_python = LANGUAGES[spec.language].once is None
         slot = self._pool.take(self._want(spec, is_python=is_python))
         try:
+            if spec.workspace:
+                self._hand_over(slot)
             if is_python:
                 return oneshot.run_python(slot, spec, hooks, self._terms)
             return driven.run(slot, spec, hooks, self._terms)
@@ -179,10 +187,52 @@ class SlotBackend:
         key = driven.key_of(language, Limits(), self._terms)
         return self._pool.count(lambda slot: slot.prepared is not None and slot.prepared.key == key)
 
+    def open(self, *, language: str, workspace: str, limits: Limits) -> LiveSandbox:
+        """A sandbox that stays.
+
+        Raises:
+            SandboxUnavailable: It cannot be had.
+        """
+        assert self._builder is not None
+        program = LANGUAGES[language].live
+        if program is None:
+            raise SandboxUnavailable(f"Runs of {language} are programs of their own: nothing of them stays.")
+        try:
+            slot = self._builder.build(
+                live=True,
+                workspace=workspace,
+                preloaded=language == "python",
+                index=self._index_of(workspace),
+                limits=limits,
+            )
+        except (SlotBroken, Busy) as error:
+            raise SandboxUnavailable(f"No sandbox for the session could be built: {error}") from error
+        try:
+            self._hand_over(slot)
+            prepared = driven.start_driver(slot, program, limits, self._terms, None)
+        except BaseException:
+            self._builder.destroy(slot)
+            raise
+        care = Care(self._keeper, self._builder.destroy, watches_memory=not self._terms.cgroups)
+        return LiveSandbox(slot, prepared, language, limits, care)
+
+    def _hand_over(self, slot: Slot) -> None:
+        """Give the session's folder to the slot's user code."""
+        if slot.owner.uid < 0:
+            return
+        folder = tree.open_root(self._config.workspaces / slot.order.workspace)
+        try:
+            give(folder, slot.owner.uid)
+        finally:
+            os.close(folder)
+
     def close(self) -> None:
         """Kill everything; leave no process, mount or cgroup."""
         if self._builder:
             self._builder.close()
+        if self._keeper:
+            self._keeper.close()
+            self._keeper = None
         if self._world:
             self._world.close()
         if self._cgroups:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import marshal
 import os
 import resource
+import struct
 from dataclasses import dataclass
 
 from runners import tree
@@ -116,7 +117,9 @@ def _own_files(spec: RunSpec) -> list[tuple[str, int, bytes]]:
 
 def lay_in(slot: Slot, files: list[tuple[str, int, bytes]]) -> tree.Listing:
     """Have the helper write the files into the fresh workspace."""
-    packed = memory_file("files", marshal.dumps(files))
+    index = marshal.dumps([(path, mode, len(content)) for path, mode, content in files])
+    contents = (content for _, _, content in files)
+    packed = memory_file("files", b"".join((struct.pack("<q", len(index)), index, *contents)))
     try:
         workspace = slot.ask(b"f", [packed])
     finally:

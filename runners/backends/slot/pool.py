@@ -52,11 +52,23 @@ class Builder:
         self._living: dict[int, Slot] = {}
         self._closed = False
 
-    def build(self, *, live: bool = False, workspace: str = "", preloaded: bool = False, index: int = -1) -> Slot:
+    def build(
+        self,
+        *,
+        live: bool = False,
+        workspace: str = "",
+        preloaded: bool = False,
+        index: int = -1,
+        limits: Limits = Limits(),  # noqa: B008
+    ) -> Slot:
         """A new slot.
 
         Args:
+            live: Its child stays.
+            workspace: The session's folder; empty: a tmpfs.
+            preloaded: Of the master that has common modules imported.
             index: The pair of uids that is wanted, if it is free.
+            limits: Of its cgroup until the first run sets its own.
 
         Raises:
             SlotBroken: It could not be built.
@@ -64,7 +76,7 @@ class Builder:
         """
         index = self._take_index(index)
         try:
-            group: Group | None = self._cgroups.make(Limits()) if self._cgroups else None
+            group: Group | None = self._cgroups.make(limits) if self._cgroups else None
             slot = build(self.world, Order(index, live, workspace), self._owner(index), group, preloaded=preloaded)
         except BaseException:
             self._give_index(index)

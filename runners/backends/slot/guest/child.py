@@ -63,7 +63,7 @@ def _give_up_rights(post: Post) -> None:
         os._exit(125)
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     if post.live:
-        for number in (signal.SIGUSR2, 34, 35):
+        for number in (signal.SIGUSR2, 34, 35, 36):
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     linux.prctl(linux.PR_SET_DUMPABLE, 1)

@@ -92,9 +92,13 @@ def _aid(aid: socket.socket, bounds: _Bounds) -> bool:
 
 
 def _lay_in(workspace: int, packed: int) -> None:
-    """Write (path, mode, content) triples below a workspace in which no user code has run yet."""
-    data = os.pread(packed, os.fstat(packed).st_size, 0)
-    for path, mode, content in marshal.loads(data):
+    """Write files below a workspace in which no user code has run yet; contents go from file to file by the kernel.
+
+    ``packed``: 8 bytes length of the index, the index of (path, mode, size), then the contents one after the other.
+    """
+    (length,) = struct.unpack("<q", os.pread(packed, 8, 0))
+    offset = 8 + length
+    for path, mode, size in marshal.loads(os.pread(packed, length, 8)):
         *parents, name = path.split("/")
         folder = os.dup(workspace)
         for parent in parents:
@@ -104,9 +108,9 @@ def _lay_in(workspace: int, packed: int) -> None:
         os.close(folder)
         os.fchown(file, GUEST_ID, GUEST_ID)
         os.fchmod(file, mode)
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(file, rest) :]
+        end = offset + size
+        while offset < end:
+            offset += os.sendfile(file, packed, offset, end - offset)
         os.close(file)
 
 

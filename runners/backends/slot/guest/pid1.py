@@ -25,7 +25,7 @@ LEFT_OVER, KILLED, WORKSPACE, SCRATCH, NETWORK, WORN = 1, 2, 4, 8, 16, 32
 
 SETUP_FAILED = 125
 """Exit code of a child that did not come as far as user code."""
-FREEZE, THAW = 34, 35
+FREEZE, THAW, TERMINATE = 34, 35, 36
 """Real-time signals to pid 1."""
 
 
@@ -118,6 +118,7 @@ class Init:
             signal.signal(signal.SIGUSR2, lambda *_: os.kill(self._child, signal.SIGINT))
             signal.signal(FREEZE, lambda *_: os.kill(-1, signal.SIGSTOP))
             signal.signal(THAW, lambda *_: os.kill(-1, signal.SIGCONT))
+            signal.signal(TERMINATE, lambda *_: os.kill(self._child, signal.SIGTERM))
 
     def _on_kill(self, *_: object) -> None:
         self._killed = True
