@@ -91,4 +91,4 @@ def claim(connection: Connection, claims: Sequence[Claim]) -> Sequence[Claimed |
 
 def _claimed(row: Sequence[Any]) -> Claimed:
     facts = None if row[OF_RUN] is None else SessionFacts(*row[OF_RUN:])
-    return Claimed(*row[:OF_RUN], facts)
+    return Claimed(*(*row[:OF_RUN], facts))

@@ -54,8 +54,9 @@ def _expire(table: str, condition: str, age_s: float, *, dry_run: bool) -> int:
     if dry_run:
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT count(*) FROM {table} WHERE {condition}", [age_s])
-            return int(cursor.fetchone()[0])
-    removed = 0
+            (count,) = cursor.fetchone()
+            return int(count)
+    removed: int = 0
     while True:
         with connection.cursor() as cursor:
             if table == "sessions_app_run":

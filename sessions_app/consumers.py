@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from celery.platforms import EX_OK
 from celery.worker import WorkController
 from celery.worker import state as celery_state
 from kombu.asynchronous import set_event_loop
@@ -54,7 +55,6 @@ class Consumers:
 
     def start(self) -> None:
         """Begin to take messages."""
-        celery_state.should_stop = None
         for thread in self._threads:
             thread.start()
 
@@ -80,7 +80,7 @@ class Consumers:
 
     def stop(self) -> None:
         """Take nothing more and wait for the runs that go on."""
-        celery_state.should_stop = 0
+        celery_state.should_stop = EX_OK  # type: ignore[assignment]  # the stubs only know its first value
         for thread in self._threads:
             thread.join()
 

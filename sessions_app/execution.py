@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from runners.types import InputFile, RunResult, RunSpec, Status
-from sessions_app import ending, final_rows, finishing, sealing, session_execution, writer
+from runners.types import InputFile, Limits, RunResult, RunSpec, Status
+from sessions_app import ending, final_rows, finishing, run_limits, sealing, session_execution, writer
 from sessions_app.claiming import Claim, Claimed, claim
 from sessions_app.connections import Connection
 from sessions_app.ending import End
@@ -20,8 +20,8 @@ from sessions_app.events import RunEvents
 from sessions_app.final_rows import Outcome
 from sessions_app.finishing import Final
 from sessions_app.lease import Lease
-from sessions_app.places import Lives, Runs
-from sessions_app.run_limits import environment, limits
+from sessions_app.lives import Lives
+from sessions_app.places import Runs
 from sessions_app.running import Running
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ class Executor:
             return
         events = RunEvents(running.claimed.id, streamed=running.claimed.streamed)
         try:
-            result = self.runner.run(self.spec(running), on_output=events.write, cancel=running.cancel)
+            spec = self.spec(running, run_limits.limits(running, in_session=False))
+            result = self.runner.run(spec, on_output=events.write, cancel=running.cancel)
         except BaseException:
             events.close()
             raise
@@ -112,17 +113,17 @@ class Executor:
         else:
             events.close()
 
-    def spec(self, running: Running, *, workspace: str | None = None) -> RunSpec:
+    def spec(self, running: Running, limits: Limits, *, workspace: str | None = None) -> RunSpec:
         """What the runner is told."""
         claimed, inputs = running.claimed, running.inputs
         return RunSpec(
             language=claimed.language,
             code=claimed.code,
             args=inputs.args,
-            env=environment(running),
+            env=run_limits.environment(running),
             stdin=inputs.stdin.encode(),
             files=() if workspace else tuple(InputFile(path, content) for path, content in inputs.files.items()),
-            limits=limits(running, in_session=workspace is not None),
+            limits=limits,
             workspace=workspace,
         )
 

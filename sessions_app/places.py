@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Protocol, Self
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from runners.cancel import Cancel
-from runners.types import Enforcement, OnOutput, RunResult, RunSpec
-from sessions_app.claiming import Claimed
+from runners.types import Enforcement, Limits, OnOutput, RunResult, RunSpec
+from sessions_app import live_place
+from sessions_app.claiming import Claimed, SessionFacts
+from sessions_app.live_opening import Wanted
+from sessions_app.lives import Lives
 from sessions_app.workspace import Workspace
 
 WITHOUT_STATE = frozenset({"go"})
@@ -32,16 +36,15 @@ class Runs(Protocol):
 
 
 class Place(Protocol):
-    """A context: in it the workspace stands, as the session has it.
+    """Where the session's files stand while the run goes on.
 
     Attributes:
-        workspace: the session's files as a folder.
         state: the contract's ``state``, valid after :meth:`run`; None in languages without.
-        session_update: columns of the session's row that change with the end of this run.
+        session_update: columns of the session's row that change with the end of this run, valid after it too.
     """
 
     workspace: Workspace
-    state: dict[str, Any] | None
+    state: Mapping[str, Any] | None
     session_update: Mapping[str, Any]
 
     def run(
@@ -54,34 +57,15 @@ class Place(Protocol):
     ) -> RunResult:
         """Run one program to its end."""
 
-    def __enter__(self) -> Self:
-        """Make it stand."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave it."""
-
-
-class Lives(Protocol):
-    """The live sandboxes of a node."""
-
-    def place(self, claimed: Claimed) -> Place | None:
-        """Where the run happens live; None where it cannot."""
-
 
 class CheckedOut:
     """A folder for this run alone, and a fresh sandbox."""
 
-    def __init__(self, runner: Runs, claimed: Claimed) -> None:
-        if claimed.session_id is None:
-            raise ValueError("a one-shot has no workspace of a session")
+    def __init__(self, runner: Runs, workspace: Workspace, *, has_state: bool) -> None:
         self._runner = runner
-        self._session_id = claimed.session_id
-        has_state = claimed.language not in WITHOUT_STATE
-        self.state: dict[str, Any] | None = {"status": "fresh", "lost": []} if has_state else None
+        self.workspace = workspace
+        self.state: Mapping[str, Any] | None = {"status": "fresh", "lost": []} if has_state else None
         self.session_update: Mapping[str, Any] = {}
-        self.workspace: Workspace
 
     def run(
         self,
@@ -94,18 +78,30 @@ class CheckedOut:
         """Run one program to its end."""
         return self._runner.run(spec, on_output=on_output, on_start=on_start, cancel=cancel)
 
-    def __enter__(self) -> Self:
-        self.workspace = Workspace.checkout(self._session_id)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.workspace.remove()
+@contextlib.contextmanager
+def checked_out(runner: Runs, claimed: Claimed, session: SessionFacts) -> Iterator[Place]:
+    """A place of the run's own.
+
+    Raises:
+        LookupError: the session is gone.
+    """
+    workspace = Workspace.checkout(session.id)
+    try:
+        yield CheckedOut(runner, workspace, has_state=claimed.language not in WITHOUT_STATE)
+    finally:
+        workspace.remove()
 
 
-def place(runner: Runs, lives: Lives | None, claimed: Claimed) -> Place:
-    """Where ``claimed``, a session's run, happens."""
-    is_live = lives is not None and claimed.session is not None and claimed.session.persistent
-    found = lives.place(claimed) if lives is not None and is_live else None
-    return found or CheckedOut(runner, claimed)
+def place(
+    runner: Runs, lives: Lives | None, claimed: Claimed, session: SessionFacts, limits: Limits
+) -> AbstractContextManager[Place]:
+    """Where ``claimed``, a run of ``session``, happens.
+
+    Raises:
+        LookupError: on entering: the session is gone.
+        SandboxUnavailable: on entering: no sandbox could be built.
+    """
+    if lives is None or not session.persistent or claimed.language in WITHOUT_STATE:
+        return checked_out(runner, claimed, session)
+    return live_place.place(lives, Wanted(session_id=session.id, language=claimed.language, limits=limits))

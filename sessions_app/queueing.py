@@ -76,7 +76,7 @@ class NewRow:
     queue_timeout_s: float
 
 
-def one_shots(connection: Connection, rows: Sequence[NewRow]) -> Sequence[EraError | None]:
+def one_shots(connection: Connection, rows: Sequence[NewRow]) -> Sequence[BaseException | None]:
     """A flush of the writer: insert ``rows``, then publish them."""
     connection.execute(INSERT, tuple(map(list, zip(*map(_tuple, rows), strict=True))))
     heads = [Message(str(row.id), messages.queue_of(row.language, None)) for row in rows]

@@ -67,7 +67,12 @@ def encode(run: Mapping[str, Any]) -> bytes:
 
 def one_line(run: Mapping[str, Any]) -> str:
     """The same in ASCII and without line ends, as a ``data:`` line of a stream needs it."""
-    text = _encode(run).decode().replace("\r", " ").replace("\n", " ")
+    return line(_encode(run))
+
+
+def line(encoded: bytes) -> str:
+    """Any JSON in ASCII and without line ends."""
+    text = encoded.decode().replace("\r", " ").replace("\n", " ")
     return _NOT_ASCII.sub(_escaped, text)
 
 

@@ -11,38 +11,12 @@ from sessions_app import run_object
 from sessions_app.connections import Connection
 from storage_app import blobs
 
-COLUMNS = [
-    "id",
-    "session_name",
-    "seq",
-    "language",
-    "status",
-    "stdout_bytes",
-    "stderr_bytes",
-    "exit_code",
-    "signal",
-    "execution_time_ms",
-    "files_modified",
-    "changes",
-    "data",
-    "data_error",
-    "result",
-    "state",
-    "warnings",
-    "stdout_truncated",
-    "stderr_truncated",
-    "usage",
-    "sandbox",
-    "node",
-    "created_at",
-    "started_at",
-    "finished_at",
-    "message",
-    "owner_id",
-    "queue_until",
-    "streamed",
-    "detached",
-]
+COLUMNS = (
+    *("id", "session_name", "seq", "language", "status", "stdout_bytes", "stderr_bytes", "exit_code", "signal"),
+    *("execution_time_ms", "files_modified", "changes", "data", "data_error", "result", "state", "warnings"),
+    *("stdout_truncated", "stderr_truncated", "usage", "sandbox", "node", "created_at", "started_at", "finished_at"),
+    *("message", "owner_id", "queue_until", "streamed", "detached"),
+)
 OUTPUT = ("stdout", "stderr", "stdout_blob", "stderr_blob")
 
 LISTED = ", ".join(f"r.{name}" for name in COLUMNS)

@@ -12,11 +12,12 @@ from typing import Any, Protocol
 from django.db import OperationalError, close_old_connections, connection
 
 from era_project.errors import Conflict, EraError
-from runners.types import RunResult, RunSpec, Status
-from sessions_app import places, session_rows, workspace
+from runners.types import Limits, RunResult, RunSpec, SandboxUnavailable, Status
+from sessions_app import places, run_limits, session_rows, workspace
 from sessions_app.events import RunEvents
 from sessions_app.final_rows import Outcome, SessionPart
 from sessions_app.finishing import Final
+from sessions_app.lives import Lives
 from sessions_app.places import Place
 from sessions_app.running import Running
 from sessions_app.session_data import DataError
@@ -32,9 +33,9 @@ class Executor(Protocol):
     """What a session's run needs of :class:`sessions_app.execution.Executor`."""
 
     runner: places.Runs
-    lives: places.Lives | None
+    lives: Lives | None
 
-    def spec(self, running: Running, *, workspace: str | None = None) -> RunSpec:
+    def spec(self, running: Running, limits: Limits, *, workspace: str | None = None) -> RunSpec:
         """What the runner is told."""
 
     def outcome(self, running: Running, result: RunResult, events: RunEvents, **more: Any) -> Outcome:
@@ -83,23 +84,36 @@ def execute(executor: Executor, running: Running, *, persist_s: float) -> None:
         data = session_rows.begin(claimed.session_id, running.inputs.update_data)
         if not claimed.session.persistent:
             workspace.forget_run_files(claimed.session_id)
-        with places.place(executor.runner, executor.lives, claimed) as place:
-            _in_place(executor, running, place, data, persist_s)
+        limits = run_limits.limits(running, in_session=True)
+        with places.place(executor.runner, executor.lives, claimed, claimed.session, limits) as place:
+            running.warnings += place.workspace.sync()
+            _lay(place, running, data)
+            _run(executor, running, place, _Terms(data, limits, persist_s))
     except LookupError:
         executor.end(running, status="cancelled", message="The session was deleted while the run was going on.")
     except Conflict as error:
         executor.end(running, status=Status.FAILED, message=str(error))
-    except EraError as error:
+    except (EraError, SandboxUnavailable) as error:
         executor.end(running, status=Status.SANDBOX_ERROR, message=str(error))
 
 
-def _in_place(executor: Executor, running: Running, place: Place, data: Data, persist_s: float) -> None:
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    data: Data
+    limits: Limits
+    persist_s: float
+
+
+def _lay(place: Place, running: Running, data: Data) -> None:
     for path, content in running.inputs.files.items():
         place.workspace.lay(path, content)
     place.workspace.write_data(data.text)
+
+
+def _run(executor: Executor, running: Running, place: Place, terms: _Terms) -> None:
     events = RunEvents(running.claimed.id, streamed=running.claimed.streamed)
     try:
-        spec = executor.spec(running, workspace=place.workspace.name)
+        spec = executor.spec(running, terms.limits, workspace=place.workspace.name)
         result = place.run(spec, on_output=events.write, cancel=running.cancel)
     except BaseException:
         events.close()
@@ -107,11 +121,11 @@ def _in_place(executor: Executor, running: Running, place: Place, data: Data, pe
     if executor.is_lost(result):
         executor.lose(running, events)
         return
-    left = _left(place, data, result)
+    left = _left(place, terms.data, result)
     running.warnings += left.warnings
     changes = left.collected.changes if left.collected else None
     final = executor.final(running, executor.outcome(running, result, events, changes=changes, session=left.part))
-    if _persist(lambda: _end(running, final, left), persist_s):
+    if _persist(lambda: _end(running, final, left), terms.persist_s):
         executor.announce(running, final, events)
     else:
         events.close()
@@ -129,7 +143,7 @@ def _left(place: Place, data: Data, result: RunResult) -> Left:
     is_error = isinstance(found, DataError)
     text = data.text if isinstance(found, DataError) else found
     error = found.message if isinstance(found, DataError) else data.error
-    part = SessionPart(data=text, data_error=error, result=result.result, state=place.state)
+    part = SessionPart(text, error, result.result, dict(place.state) if place.state is not None else None)
     changed = dict(place.session_update)
     if not is_error and text != data.text:
         changed["data"] = text

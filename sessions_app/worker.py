@@ -15,10 +15,11 @@ from uuid import UUID
 from era_project import conf as settings
 from runners import tree
 from runners.runner import Runner, RunnerConfig
-from sessions_app import connections, control, execution, finishing, lease, workspace
-from sessions_app.consumers import Consumers, groups
+from sessions_app import connections, control, execution, finishing, lease, live_commands, workspace
+from sessions_app.consumers import SPARE_THREADS, Consumers, groups
 from sessions_app.execution import Executor
 from sessions_app.lease import Heart, NodeFacts
+from sessions_app.lives import Lives
 from sessions_app.messages import Message, queue_of
 
 logger = logging.getLogger(__name__)
@@ -60,12 +61,14 @@ class Worker:
     def _serve(self, runner: Runner) -> int:
         options = self._options
         mine = lease.register(_facts(options, runner))
-        executor = Executor(runner, mine)
+        lives = Lives(runner, node=mine.node)
+        lives.start()
+        executor = Executor(runner, mine, lives)
         execution.install(executor)
         clear_workspaces()
         consumers = Consumers(options.name, groups(node=options.name, languages=options.languages, slots=options.slots))
         heart = Heart(mine, Hands(executor, consumers), on_fenced=self._on_fenced)
-        reader = control.Reader(options.name, handlers(executor))
+        reader = control.Reader(options.name, handlers(executor) | live_commands.handlers(lives))
         heart.start()
         reader.start()
         gc.collect()
@@ -77,6 +80,7 @@ class Worker:
             pass
         status = 0 if self._stop.is_set() and not self._fenced else 1
         self._end(executor, consumers, mine)
+        lives.stop(stores=not self._fenced)
         reader.stop()
         heart.stop()
         heart.join()
@@ -110,7 +114,7 @@ class Hands:
         self.lose = executor.give_up
 
 
-def handlers(executor: Executor) -> Mapping[str, control.Handler]:
+def handlers(executor: Executor) -> dict[str, control.Handler]:
     """What other processes may tell a node."""
 
     def cancel(command: Mapping[str, Any]) -> None:
@@ -143,7 +147,7 @@ def runner_config(options: Options) -> RunnerConfig:
         mode=conf.slot_mode,
         strict=conf.slots == "strict",
         slots=options.slots,
-        live=conf.live_max,
+        live=conf.live_max + options.slots + 2 * SPARE_THREADS,
         languages=options.languages,
         uid_base=conf.uid_block or None,
         uid_count=conf.uid_count,

@@ -60,7 +60,7 @@ def list_(
         raise InvalidInput(f"status must be one of {', '.join(RunStatus.values)}.", field="status")
     if not 1 <= limit <= LARGEST_PAGE:
         raise InvalidInput(f"limit must be from 1 to {LARGEST_PAGE}.", field="limit")
-    wanted, values = ["r.owner_id = %s"], [owner_id]
+    wanted = ["r.owner_id = %s"]
     wanted += ["r.session_name = %s"] if session is not None else []
     wanted += ["r.status = %s"] if status is not None else []
     values: list[Any] = [owner_id, *(value for value in (session, status) if value is not None)]

@@ -72,7 +72,7 @@ def end_of_sessions(session_ids: Sequence[int]) -> None:
         while True:
             while ending.end(own, OF_SESSIONS, sessions=ids):
                 pass
-            running = dict(own.execute(RUNNING_OF_SESSIONS, (ids,)).fetchall())
+            running: dict[UUID, str] = dict(own.execute(RUNNING_OF_SESSIONS, (ids,)).fetchall())
             if new := running.keys() - told:
                 own.execute(MARK, (list(new),))
                 _tell_all({run_id: running[run_id] for run_id in new})

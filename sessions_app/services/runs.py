@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from era_project.conf import get as conf
-from era_project.errors import Unavailable
+from era_project.errors import EraError, Unavailable
 from sessions_app import queueing, replies, sealing, writer
 from sessions_app.queueing import NewRow
 from sessions_app.run_object import Finished
@@ -115,16 +115,15 @@ def _row(new: NewRun, run_id: UUID, *, reply_to: str | None) -> NewRow:
     )
 
 
-def _settle(order: Future[BaseException | None], run_id: UUID, accepted: Future[None]) -> None:
+def _settle(order: Future[None], run_id: UUID, accepted: Future[None]) -> None:
     """In the writer's thread: tell both futures what became of the row."""
-    error = order.exception()
-    refusal = order.result() if error is None else None
-    if error is not None:
-        refusal = Unavailable("The database cannot be reached; try again, and look at /health.")
-        refusal.__cause__ = error
+    refusal = order.exception()
     if refusal is None:
         accepted.set_result(None)
         return
+    if not isinstance(refusal, EraError):
+        fault, refusal = refusal, Unavailable("The database cannot be reached; try again, and look at /health.")
+        refusal.__cause__ = fault
     replies.mine().fail(run_id, refusal)
     accepted.set_exception(refusal)
 

@@ -19,6 +19,8 @@ from runners.types import SandboxUnavailable
 
 MIGRATED_WITHIN_S = 60
 LOOK_S = 0.5
+NEVER = 78
+"""Exit status of a worker that can never work: no use to start it again. Source: sysexits.h, EX_CONFIG."""
 
 
 class Command(BaseCommand):
@@ -49,7 +51,7 @@ class Command(BaseCommand):
         try:
             status = worker.run()
         except SandboxUnavailable as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(str(error), returncode=NEVER) from error
         sys.exit(status)
 
 
