@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from era_project.conf import Conf
-from era_project.serve import control_groups, database, health, layout, messages, place, postgres, records, runtimes, uids
+from era_project.serve import (
+    control_groups,
+    database,
+    health,
+    layout,
+    messages,
+    place,
+    postgres,
+    records,
+    runtimes,
+    uids,
+)
 from era_project.serve.failures import CannotServe
 from era_project.serve.layout import Plan
 from era_project.serve.parts import Part

@@ -281,7 +281,7 @@ def _build_standard_library(folder: Path) -> None:
         timeout=BUILD_S,
         check=False,
         umask=0o022,
-        preexec_fn=linux.dying_with_parent(signal.SIGKILL),  # noqa: PLW1509
+        preexec_fn=linux.dying_with_parent(signal.SIGKILL),
     )
     if done.returncode:
         raise RuntimesError(f"Go's standard library cannot be compiled: {done.stderr.strip()[-400:]}")

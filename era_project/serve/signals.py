@@ -8,6 +8,7 @@ import select
 import signal
 from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import Any
 
 from era_project.serve.failures import Stopped
 
@@ -15,7 +16,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """While it is entered, INT, TERM and HUP raise :class:`Stopped` in the main thread.
+    """Between install and restore INT, TERM and HUP raise :class:`Stopped` in the main thread.
 
     Handlers are set explicitly: under ``cmd &`` in a script SIGINT is inherited as ignored.
     """
@@ -23,18 +24,25 @@ class Signals:
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._is_ending = False
-        self.asked_again = False
+        self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Sets the handlers, for the rest of the process's life."""
+        """Sets the handlers."""
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in ENDING:
-            signal.signal(number, self._end)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+            self._before[number] = signal.signal(number, self._end)
+        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+    def restore(self) -> None:
+        """Brings back the handlers that were there before."""
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._read)
+        os.close(self._write)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if self._is_ending:
-            self.asked_again = True
             return
         self._is_ending = True
         raise Stopped

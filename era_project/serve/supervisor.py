@@ -41,8 +41,9 @@ class _Running:
 class Supervisor:
     """The parts of one server; use it from the main thread only, because parts die with the thread that started them."""
 
-    def __init__(self, signals: Signals, *, note: Path | None) -> None:
+    def __init__(self, signals: Signals, *, note: Path | None, backoff_s: Sequence[float] = BACKOFF_S) -> None:
         """``note`` is the state folder whose list of processes is kept; None for a joined server."""
+        self._backoff_s = backoff_s
         self._signals = signals
         self._note = note
         self._running: dict[str, _Running] = {}
@@ -113,7 +114,7 @@ class Supervisor:
             raise CannotServe(
                 f"The {name} ended {MOST_FAILURES} times while starting, at last with code {code}{where}."
             )
-        delay = BACKOFF_S[min(running.failures, len(BACKOFF_S) - 1)]
+        delay = self._backoff_s[min(running.failures, len(self._backoff_s) - 1)]
         logger.warning("%s ended, it starts again", name, extra={"exit_code": code, "delay_s": delay})
         running.again_at = time.monotonic() + delay
 
