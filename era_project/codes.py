@@ -29,6 +29,7 @@ CODES: Mapping[str, Code] = {
     "METHOD_NOT_ALLOWED": Code(405, "The route exists, the method does not; `Allow` lists those that do."),
     "TIMEOUT": Code(408, "The run reached its time limit; the answer has every field of the run, partial output too."),
     "CONFLICT": Code(409, "The state of things forbids it now."),
+    "IDEMPOTENCY_MISMATCH": Code(409, "The Idempotency-Key came with another body before."),
     "SESSION_EXISTS": Code(409, "The id of the new session is taken."),
     "PRECONDITION_FAILED": Code(
         412, "The file is not the one that `If-Match` names, or exists against `If-None-Match`."
@@ -45,5 +46,6 @@ CODES: Mapping[str, Code] = {
     "OBJECT_STORE_DOWN": Code(503, "The object store does not answer; nothing was changed."),
     "FILE_MISSING": Code(500, "The object store has lost the bytes of a file."),
     "UNAVAILABLE": Code(503, "A part of the server is down; `/health` names it."),
+    "CANCELLED": Code(200, "The last event of a stream whose run was cancelled before it was started."),
     "QUEUE_TIMEOUT": Code(503, "Nobody could start the run within its queue timeout."),
 }

@@ -98,6 +98,7 @@ def test_a_finished_run_replays_from_any_offset_with_and_without_its_live_events
 def test_events_that_valkey_lost_are_sent_again_or_read_from_the_record() -> None:
     run = Writing()
     client = redis.Redis(**settings.EVENTSTREAM_REDIS)
+    name = events.key(events.channel(run.id))
     run.write("stdout", b"before\n")
 
     async def follow() -> list[Event]:
@@ -108,11 +109,11 @@ def test_events_that_valkey_lost_are_sent_again_or_read_from_the_record() -> Non
 
         reader = asyncio.create_task(read_all(run.id, each=look))
         await seen.wait()
-        client.flushall()
+        client.delete(name)
         await asyncio.to_thread(run.write, "stdout", b"after\n")
         late = asyncio.create_task(read_all(run.id))
         await hub().in_thread(run.finish)
-        client.flushall()
+        client.delete(name)
         for got in await asyncio.gather(reader, late):
             check_dense(got)
             assert text_of(got, "stdout") == "before\nafter\n"
