@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runners.backends.base import Hooks
 from runners import tree
+from runners.backends.base import Hooks
 from runners.backends.slot import driven, oneshot, uids
 from runners.backends.slot.cgroups import Cgroups
 from runners.backends.slot.handover import give
@@ -194,6 +194,7 @@ class SlotBackend:
             SandboxUnavailable: It cannot be had.
         """
         assert self._builder is not None
+        assert self._keeper is not None
         program = LANGUAGES[language].live
         if program is None:
             raise SandboxUnavailable(f"Runs of {language} are programs of their own: nothing of them stays.")
@@ -266,7 +267,7 @@ def _sub_ranges(capacity: Capacity) -> tuple[str, tuple[int, ...], tuple[int, ..
         raise OSError("newuidmap is not installed (package uidmap)")
     wanted = 2 * capacity.indexes + 1
     ranges = [_sub_range(Path(f"/etc/sub{kind}"), wanted) for kind in ("uid", "gid")]
-    return os.path.dirname(mapper), ranges[0], ranges[1]
+    return str(Path(mapper).parent), ranges[0], ranges[1]
 
 
 def _sub_range(path: Path, wanted: int) -> tuple[int, int]:

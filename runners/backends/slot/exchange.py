@@ -150,7 +150,7 @@ class Exchange:
         return ended
 
     def _receive(self) -> tuple[bytes, list[int]] | None:
-        """pid 1's answer, or None if there is none within BLOCK_MS."""
+        """The answer of pid 1, or None if there is none within BLOCK_MS."""
         try:
             message, ancillary, _, _ = self.slot.control.recvmsg(4096, _ANCILLARY_BYTES)
         except BlockingIOError:

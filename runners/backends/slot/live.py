@@ -85,7 +85,7 @@ class LiveSandbox:
                     self.has_dropped = True
 
     def read_word(self) -> bytes:
-        """pid 1's word on the end of the interpreter; empty if the slot itself is gone."""
+        """The word of pid 1 on the end of the interpreter; empty if the slot itself is gone."""
         try:
             return self.slot.control.recv(4096)
         except OSError:

@@ -33,7 +33,7 @@ _DROPPED = "Output that was written between runs was dropped."
 
 
 def how_it_ended(word: bytes) -> str:
-    """pid 1's word on an interpreter, for people."""
+    """The word of pid 1 on an interpreter, for people."""
     if len(word) != REPLY.size:
         return "its sandbox broke"
     code = os.waitstatus_to_exitcode(REPLY.unpack(word)[0])
@@ -225,7 +225,13 @@ class LiveRun:
         return self._result(self._stopped or Status.FAILED, 1, lost=lost)
 
     def _result(
-        self, status: Status, code: int, *, number: int | None = None, result: str | None = None, lost: str | None = None
+        self,
+        status: Status,
+        code: int,
+        *,
+        number: int | None = None,
+        result: str | None = None,
+        lost: str | None = None,
     ) -> RunResult:
         cpu_s = None if lost else _cpu_time_s(self._slot)
         if cpu_s is not None and self._cpu_before_s is not None:

@@ -59,7 +59,7 @@ class Builder:
         workspace: str = "",
         preloaded: bool = False,
         index: int = -1,
-        limits: Limits = Limits(),  # noqa: B008
+        limits: Limits = Limits(),
     ) -> Slot:
         """A new slot.
 

@@ -14,7 +14,12 @@ import struct
 from dataclasses import dataclass
 from importlib import resources
 
-ALLOWED = """accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown clock_getres
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+ALLOWED = _words("""accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown clock_getres
 clock_gettime clock_nanosleep close close_range connect copy_file_range creat dup dup2 dup3 epoll_create epoll_create1
 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait epoll_wait_old eventfd eventfd2 execve execveat exit
 exit_group faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync
@@ -38,15 +43,15 @@ setresuid setreuid setrlimit set_robust_list setsid setsockopt set_tid_address s
 shmget shutdown sigaltstack signalfd signalfd4 socketpair splice stat statfs statx symlink symlinkat sync_file_range
 sysinfo tee tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create
 timerfd_gettime timerfd_settime times tkill truncate umask uname unlink unlinkat utime utimensat utimes vfork vmsplice
-wait4 waitid write writev""".split()
+wait4 waitid write writev""")
 
-DENIED = """acct add_key adjtimex bpf chroot clock_adjtime clock_settime delete_module fanotify_init fanotify_mark
+DENIED = _words("""acct add_key adjtimex bpf chroot clock_adjtime clock_settime delete_module fanotify_init fanotify_mark
 finit_module fsconfig fsmount fsopen fspick init_module ioperm iopl kcmp kexec_file_load kexec_load keyctl
 lookup_dcookie mbind memfd_secret migrate_pages mknod mknodat modify_ldt mount mount_setattr move_mount move_pages
 name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open personality pidfd_getfd pivot_root
 process_madvise process_mrelease process_vm_readv process_vm_writev ptrace quotactl quotactl_fd reboot request_key
 seccomp setdomainname sethostname set_mempolicy setns settimeofday swapoff swapon sync syncfs sysfs syslog umount2
-uselib userfaultfd ustat vhangup _sysctl""".split()
+uselib userfaultfd ustat vhangup _sysctl""")
 
 _MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000
@@ -67,8 +72,8 @@ _F_SETOWN, _F_SETOWN_EX, _F_SETPIPE_SZ = 8, 15, 1031
 _RLIMIT_CORE, _PRIO_PROCESS, _IOPRIO_PROCESS = 4, 0, 1
 _SOL_SOCKET, _SO_SNDBUF, _SO_RCVBUF = 1, 7, 8
 
-_BY_PID = "kill tkill rt_sigqueueinfo pidfd_open prlimit64 sched_setattr sched_setparam sched_setscheduler".split()
-_WITHOUT_CGROUPS = "memfd_create shmget semget msgget".split()  # memory that no process's figures show
+_BY_PID = _words("kill tkill rt_sigqueueinfo pidfd_open prlimit64 sched_setattr sched_setparam sched_setscheduler")
+_WITHOUT_CGROUPS = ("memfd_create", "shmget", "semget", "msgget")  # memory that no process's figures show
 
 Instruction = bytes
 
@@ -134,7 +139,7 @@ def _basic_checks(walls: Walls) -> dict[str, list[Instruction]]:
 
 
 def _guard_pid1(checks: dict[str, list[Instruction]]) -> None:
-    """pid 1 is always number 1 inside, has one thread, and nobody else of ours lives there: equality is complete."""
+    """Equality is complete: pid 1 is always number 1 inside, has one thread, and is alone there."""
     for name in _BY_PID:
         checks[name] = _refuse(0, 1) + checks.get(name, _OK)
     for name in ("tgkill", "rt_tgsigqueueinfo"):

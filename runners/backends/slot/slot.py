@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from runners.backends.slot.cgroups import Group
@@ -113,9 +114,9 @@ class Slot:
     destroyed: bool = False
     prepared: Prepared | None = None
 
-    def send(self, request: dict[str, object], descriptors: list[int]) -> None:
+    def send(self, request: Mapping[str, object], descriptors: list[int]) -> None:
         """Hand a request and its descriptors to the parked child."""
-        message = marshal.dumps(request)
+        message = marshal.dumps(dict(request))
         packed = -1
         if len(message) > _INLINE_BYTES:
             packed = memory_file("request", message)

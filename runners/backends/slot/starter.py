@@ -26,13 +26,16 @@ ENVIRONMENT = {
     "TMPDIR": "/tmp",
     "USER": "sandbox",
 }
-PRELOAD = (
-    "argparse ast asyncio base64 bisect collections concurrent.futures contextlib copy csv dataclasses datetime decimal "
-    "enum fractions functools glob hashlib heapq inspect io itertools json logging math operator os.path pathlib "
-    "pickle platform pprint queue random re shutil socket statistics string struct subprocess sys tempfile textwrap "
-    "threading time typing unittest urllib.parse urllib.request uuid zlib"
-).split()
-_CHEAP = frozenset({"os", "sys", "io", "operator", "time", "string", "itertools", "functools", "collections", "math", "typing"})
+_PRELOAD_TEXT = """
+argparse ast asyncio base bisect collections concurrent.futures contextlib copy csv dataclasses datetime decimal
+enum fractions functools glob hashlib heapq inspect io itertools json logging math operator os.path pathlib pickle
+platform pprint queue random re shutil socket statistics string struct subprocess sys tempfile textwrap threading
+time typing unittest urllib.parse urllib.request uuid zlib
+"""
+PRELOAD = tuple(_PRELOAD_TEXT.split())
+_CHEAP = frozenset(
+    {"os", "sys", "io", "operator", "time", "string", "itertools", "functools", "collections", "math", "typing"}
+)
 """Loaded in every master anyway, or in no time."""
 _ETC = {
     "passwd": "root:x:0:0:root:/root:/sbin/nologin\nsandbox:x:1000:1000::/home/sandbox:/bin/sh\n",
@@ -68,7 +71,7 @@ class WorldSpec:
     scratch_bytes: int = 64 << 20
     workspace_bytes: int = 128 << 20
     workspace_files: int = 100_000
-    preload: tuple[str, ...] = field(default=tuple(PRELOAD))
+    preload: tuple[str, ...] = field(default=PRELOAD)
 
     @functools.cached_property
     def preload_names(self) -> frozenset[str]:
@@ -186,11 +189,9 @@ def _settings(spec: WorldSpec, control: int, control_preloaded: int) -> dict[str
 
 def _binds(runtimes: Path) -> dict[str, str]:
     """Path in the world -> path on the host: programs, shared libraries, the loader, zones, runtimes. Nothing else."""
-    triplets = [f"/usr/lib/{folder}" for folder in sorted(os.listdir("/usr/lib")) if folder.endswith("-linux-gnu")]
-    system = [path for path in (*_LIBRARIES, *triplets) if os.path.isdir(path)]
-    rest = {
-        f"/opt/rt/{entry.name}": str(entry) for entry in runtimes.iterdir() if _RUNTIME_NAME.fullmatch(entry.name)
-    }
+    triplets = [str(folder) for folder in sorted(Path("/usr/lib").glob("*-linux-gnu"))]
+    system = [path for path in (*_LIBRARIES, *triplets) if Path(path).is_dir()]
+    rest = {f"/opt/rt/{entry.name}": str(entry) for entry in runtimes.iterdir() if _RUNTIME_NAME.fullmatch(entry.name)}
     return {path: path for path in system} | rest
 
 

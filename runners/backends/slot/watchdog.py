@@ -51,7 +51,8 @@ class Watchdog:
         return self._exact(self._pids())
 
     def _pids(self) -> list[str]:
-        return [name for name in os.listdir(self._slot.proc) if name[0] in "123456789" and name != "1"]
+        names = os.listdir(self._slot.proc)  # noqa: PTH208 - by descriptor
+        return [name for name in names if name[0] in "123456789" and name != "1"]
 
     def _sums(self) -> tuple[int, int, int, list[str]]:
         """Bytes at least, at most, address space; and the processes."""

@@ -59,7 +59,9 @@ def become_slot(order: Order, channels: Channels, cgroups: list[int], settings: 
     ours.close()
     channels.aid.close()
     try:
-        pid1.main(pid1.Post(order.live, order.workspace, order.index), channels.requests, channels.control, theirs, settings)
+        pid1.main(
+            pid1.Post(order.live, order.workspace, order.index), channels.requests, channels.control, theirs, settings
+        )
     except BaseException:
         channels.control.send(b"!" + traceback.format_exc().encode()[:60_000])
     os._exit(1)

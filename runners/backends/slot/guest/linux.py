@@ -50,10 +50,8 @@ def _encoded(text: str | None) -> bytes | None:
 
 
 def mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, options: str | None = None) -> None:
-    """mount(2)."""
-    result = LIBC.mount(
-        _encoded(source), os.fsencode(target), _encoded(kind), ctypes.c_ulong(flags), _encoded(options)
-    )
+    """Call mount."""
+    result = LIBC.mount(_encoded(source), os.fsencode(target), _encoded(kind), ctypes.c_ulong(flags), _encoded(options))
     check(result, f"mount {kind or source} on {target}")
 
 
@@ -63,12 +61,12 @@ def umount(target: str) -> None:
 
 
 def unshare(flags: int) -> None:
-    """unshare(2)."""
+    """Call unshare."""
     check(LIBC.unshare(flags), f"unshare {flags:#x}")
 
 
 def prctl(option: int, value: int, third: int = 0) -> int:
-    """prctl(2) with integers; the result is not checked."""
+    """Call prctl with integers; the result is not checked."""
     return int(LIBC.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(third), 0, 0))
 
 

@@ -30,7 +30,7 @@ def run(source: str, args: list[str], *, fork_start: bool = False) -> NoReturn:
     sys.modules["__main__"] = main
     sys.argv = [MAIN, *args]
     sys.path.insert(0, "/workspace")
-    linecache.cache[MAIN] = (lambda: source,)  # type: ignore[assignment]  # lazy entry: tracebacks show the user's lines
+    linecache.cache[MAIN] = (lambda: source,)  # lazy entry: tracebacks show the user's lines
     if fork_start:
         _start_by_fork()
     gc.enable()

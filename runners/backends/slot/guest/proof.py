@@ -49,11 +49,11 @@ class _QueueObjects:
     def count(self) -> int:
         buffer = self._buffer
         linux.LIBC.shmctl(0, _SHM_INFO, buffer)
-        count = int.from_bytes(buffer[:4], "little")  # used_ids
+        count = int.from_bytes(buffer.raw[:4], "little")  # used_ids
         linux.LIBC.semctl(0, 0, _SEM_INFO, buffer)
-        count += int.from_bytes(buffer[28:32], "little")  # semusz
+        count += int.from_bytes(buffer.raw[28:32], "little")  # semusz
         linux.LIBC.msgctl(0, _MSG_INFO, buffer)
-        return count + int.from_bytes(buffer[:4], "little")  # msgpool
+        return count + int.from_bytes(buffer.raw[:4], "little")  # msgpool
 
 
 class Proof:
@@ -88,15 +88,15 @@ class Proof:
         return Touched(workspace != self._workspace, scratch != self._scratch, queues != self._queue_figures)
 
     def _figures(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """ctime of the roots (it moves on create + unlink, chmod, utime, xattr), inodes and blocks in use, objects."""
+        """The ctime of the roots (it moves on create + unlink, chmod, utime, xattr), inodes and blocks in use, objects."""
         queues = os.stat("/dev/mqueue")  # its times have a granularity of one second: the size tells
         return (
             (os.stat("/workspace").st_ctime_ns, *_tmpfs("/workspace")),
             (
-                os.stat("/tmp").st_ctime_ns,  # noqa: S108
-                os.stat("/dev/shm").st_ctime_ns,  # noqa: S108
+                os.stat("/tmp").st_ctime_ns,
+                os.stat("/dev/shm").st_ctime_ns,
                 os.stat("/home/sandbox").st_ctime_ns,
-                *_tmpfs("/tmp"),  # noqa: S108
+                *_tmpfs("/tmp"),
             ),
             (queues.st_size, queues.st_ctime_ns, self._queues.count()),
         )

@@ -10,7 +10,7 @@ from runners.backends.slot.guest import linux
 from runners.backends.slot.guest.settings import Settings
 
 DEVICES = ("null", "zero", "full", "random", "urandom")
-SCRATCH = (("/tmp", "tmp"), ("/dev/shm", "shm"), ("/home/sandbox", "home"))  # noqa: S108
+SCRATCH = (("/tmp", "tmp"), ("/dev/shm", "shm"), ("/home/sandbox", "home"))
 """Three views of one tmpfs: place, folder in it."""
 
 _NEW = "/new"

@@ -14,8 +14,8 @@ import sys
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), "../../../..")))
 
-from runners.backends.slot.guest import linux, rootfs  # noqa: E402
-from runners.backends.slot.guest.settings import (  # noqa: E402
+from runners.backends.slot.guest import linux, rootfs
+from runners.backends.slot.guest.settings import (
     GUEST_ID,
     HostSettings,
     Settings,
