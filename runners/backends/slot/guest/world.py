@@ -32,6 +32,7 @@ def main(descriptor: int) -> None:
     both = json.loads(read_json(descriptor))
     host, settings = HostSettings(**both["host"]), Settings(**both["settings"])
     os.close(descriptor)
+    os.umask(0o022)  # whatever the server's is: folders of the world are walked by other uids
     _leave_session_keyring()
     _enter_namespaces(host)
     child = os.fork()
