@@ -194,6 +194,9 @@ class Run(models.Model):
             models.Index(fields=["session", "seq"], condition=Q(finished_at__isnull=True), name="run_waiting"),
             models.Index(fields=["status", "node"], condition=Q(finished_at__isnull=True), name="run_open"),
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="run_done"),
+            models.Index(
+                fields=["id"], condition=Q(finished_at__isnull=False, webhook__isnull=False), name="run_webhook"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -282,6 +282,14 @@ class Migration(migrations.Migration):
                 condition=models.Q(("finished_at__isnull", False)), fields=["finished_at"], name="run_done"
             ),
         ),
+        migrations.AddIndex(
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("finished_at__isnull", False), ("webhook__isnull", False)),
+                fields=["id"],
+                name="run_webhook",
+            ),
+        ),
         migrations.AddConstraint(
             model_name="run",
             constraint=models.CheckConstraint(
