@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from tests import servers, stack
 from tests.acceptance.document_replies import REPLIES, Desk
 from tests.documents import finding, table
 from tests.documents.finding import Found
@@ -43,7 +45,7 @@ def test_each_request_gets_the_answer_that_the_documents_show(desk: Desk) -> Non
         problems += [f"{row.document}:{row.line}: {problem}" for problem in _problems(desk, row)]
     for number, shown in enumerate(PROGRAMS):
         problems += _program_problems(desk, shown, name=f"program-{number}")
-    assert problems == []
+    assert not problems, "\n".join(problems)
 
 
 def _program_problems(desk: Desk, shown: Program, *, name: str) -> list[str]:
@@ -57,11 +59,15 @@ def _program_problems(desk: Desk, shown: Program, *, name: str) -> list[str]:
 
 
 @pytest.fixture
-def desk(own_server: object, tmp_path: Path) -> Desk:
-    (tmp_path / "data.json").write_text('{"from": "the test"}')
-    (tmp_path / "image.png").write_bytes(PNG)
-    base, runtimes = "", Path()
-    return Desk(base, tmp_path, runtimes, {"SESSION_ID": "counter-1"})
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A server of its own, as the README starts it: the documents delete all sessions."""
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    (folder / "data.json").write_text('{"from": "the test"}')
+    (folder / "image.png").write_bytes(PNG)
+    runtimes = stack.current.runtimes
+    with servers.running({"ERA_RUNTIMES_DIR": str(runtimes.parent)}, state=tmp_path / "state") as server:
+        yield Desk(server.url, folder, runtimes, {"SESSION_ID": "counter-1"})
 
 
 def _problems(desk: Desk, row: Row) -> list[str]:

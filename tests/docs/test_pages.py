@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import servers
 from tests.docs.examples import PAGES, TOP, Example, examples_of
 from tests.documents.sending import Answer, send
 from tests.documents.shape import differences
@@ -40,14 +41,15 @@ def test_every_page_is_in_the_index() -> None:
     assert {page.name for page in PAGES[1:]} - {"index.md"} <= index
 
 
-def test_examples_get_the_answers_that_the_pages_show(base: str, tmp_path: Path) -> None:
+def test_examples_get_the_answers_that_the_pages_show(server: servers.Server, tmp_path: Path) -> None:
     problems = []
     examples = [example for page in PAGES for example in examples_of(page)]
     assert len(examples) >= 7
     for example in examples:
-        answer = send(example.command, base=base, folder=tmp_path, variables={})
+        command = example.command.replace("my-session", "pages-session")
+        answer = send(command, base=server.url, folder=tmp_path, variables={})
         problems += [f"{example.page}: {example.command}: {problem}" for problem in _problems(example, answer)]
-    assert problems == []
+    assert not problems, "\n".join(problems)
 
 
 def _problems(example: Example, answer: Answer) -> list[str]:
