@@ -24,7 +24,7 @@ from django.db import connection  # noqa: E402
 from era_project import exchange, guard, mounts, static_files  # noqa: E402
 from era_project.errors import NotFound  # noqa: E402
 from era_project.lean import LeanHandler, check_method  # noqa: E402
-from sessions_app.api import answers  # noqa: E402
+from sessions_app.api import answers, idempotent  # noqa: E402
 from sessions_app.api.body_bytes import Receive, Scope, Send  # noqa: E402
 from sessions_app.services import owners  # noqa: E402
 
@@ -37,6 +37,7 @@ class Application:
 
     def __init__(self) -> None:
         self._lean = LeanHandler()
+        self._once = idempotent.once(self._route)
         self._knows_owner = False
         stock: Any = get_asgi_application()
         self._stock = exchange.with_body_limit(exchange.with_plain_host(stock))
@@ -48,7 +49,7 @@ class Application:
         elif scope["type"] == "websocket":
             await self._web_socket(scope, receive, send)
         else:
-            await exchange.answer(self._route, scope, receive, send)
+            await exchange.answer(self._once, scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         segments = mounts.segments(scope)

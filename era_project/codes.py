@@ -31,6 +31,7 @@ CODES: Mapping[str, Code] = {
     "CONFLICT": Code(409, "The state of things forbids it now."),
     "IDEMPOTENCY_MISMATCH": Code(409, "The Idempotency-Key came with another body before."),
     "SESSION_EXISTS": Code(409, "The id of the new session is taken."),
+    "NOTHING_RUNS": Code(409, "There is no run in the session that could be interrupted."),
     "PRECONDITION_FAILED": Code(
         412, "The file is not the one that `If-Match` names, or exists against `If-None-Match`."
     ),

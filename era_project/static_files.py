@@ -9,6 +9,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.contrib.staticfiles import finders
+from django.core.exceptions import SuspiciousFileOperation
 
 from era_project.errors import MethodNotAllowed, NotFound
 from sessions_app.api.body_bytes import Receive, Scope, Send
@@ -18,7 +19,10 @@ MAX_AGE_S = 3600
 
 @functools.lru_cache(maxsize=512)
 def _found(name: str) -> Path | None:
-    path = finders.find(name)  # joins safely: nothing outside of the apps' static folders
+    try:
+        path = finders.find(name)
+    except SuspiciousFileOperation:  # a name that leads out of the apps' static folders
+        return None
     return Path(path) if isinstance(path, str) and Path(path).is_file() else None
 
 

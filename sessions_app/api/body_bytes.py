@@ -15,7 +15,7 @@ Send = Callable[[Message], Awaitable[None]]
 JSON_TYPE = b"application/json"
 
 
-class Gone(Exception):  # noqa: N818 - it is what happened, not a mistake of anybody's
+class Gone(Exception):
     """The client went away before its request was whole."""
 
 

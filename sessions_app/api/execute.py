@@ -10,7 +10,7 @@ from typing import Any
 from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 
-from sessions_app.api import answers, bodies
+from sessions_app.api import answers, bodies, idempotent
 from sessions_app.api.doors import takes
 from sessions_app.services import runs
 from sessions_app.services.runs import NewRun
@@ -33,6 +33,7 @@ async def run(request: HttpRequest, session: str) -> HttpResponse:
 
 
 async def _start(request: HttpRequest, new: NewRun) -> HttpResponse:
+    new = idempotent.adopted(new, request.scope)  # type: ignore[attr-defined]
     started = runs.start(new)
     if not new.wait:
         await outcome(started.accepted)

@@ -98,7 +98,7 @@ class SessionDoor(Door):
     def get(self, request: Request, session: str) -> Response:
         """The session and its files."""
         found = sessions.get(session, owner_id=owners.default_id())
-        return Response({**session_object.whole(found), "files": files.of_session(found.pk)})
+        return Response({**session_object.whole(found), "files": files.of_session(found)})
 
     def patch(self, request: Request, session: str) -> Response:
         """Change settings, metadata, data."""

@@ -6,7 +6,7 @@ from django.db import transaction
 
 from era_project.errors import Conflict
 from sessions_app.models import Run, RunStatus, Session
-from sessions_app.services import nodes, runs, sessions
+from sessions_app.services import live_sessions, nodes, runs, sessions
 
 
 def restart(name: str, *, owner_id: int) -> Session:
@@ -17,14 +17,13 @@ def restart(name: str, *, owner_id: int) -> Session:
     """
     with transaction.atomic():
         session = sessions.locked(name, owner_id=owner_id)
-        node, running = session.node, _running(session)
+        running = _running(session)
+        live_sessions.drop(session)
         session.state, session.node, session.snapshot = "none", None, None
         session.snapshot_lost, session.lost_reason = [], None
         session.save(update_fields=["state", "node", "snapshot", "snapshot_lost", "lost_reason"])
     if running is not None:
         runs.cancel(str(running.pk), owner_id=owner_id)
-    if node is not None:
-        nodes.send(node, {"op": "drop", "session_id": session.pk})
     return session
 
 

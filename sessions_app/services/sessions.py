@@ -16,6 +16,9 @@ from era_project import conf
 from era_project.errors import Conflict, NotFound, TooLarge
 from sessions_app import data_text, entries
 from sessions_app.models import Session
+from sessions_app.services import live_sessions
+
+NOT_STORED = "The variables of the session that this one was copied from could not be stored."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,24 +171,28 @@ def _check_size(text: str, name: str) -> None:
         raise TooLarge(message, field=name, limit_bytes=most)
 
 
-@transaction.atomic
 def duplicate(name: str, *, owner_id: int, new: str | None, data: str | None) -> Session:
-    """A copy of the session: rows are copied, not bytes; its variables come from the same snapshot.
+    """A copy of the session: rows are copied, not bytes; its variables come from a snapshot of now.
 
     Raises:
         NotFound: there is no such session.
         Conflict: the new name is taken.
+        Unavailable: Valkey cannot be reached.
     """
-    source = locked(name, owner_id=owner_id)
-    copy = Session.objects.get(pk=source.pk)
-    copy.pk = None
-    copy.name = new or new_name()
-    copy.data = source.data if data is None else data
-    copy.state = "stored" if source.snapshot else "none"
-    copy.node = None
-    copy.next_seq = 1
-    copy.last_run_at = None
-    copy.created_at = copy.updated_at = Now()
-    made = _saved(copy)
-    entries.copy(source.pk, made.pk)
-    return made
+    is_current = live_sessions.save(get(name, owner_id=owner_id))
+    with transaction.atomic():
+        source = locked(name, owner_id=owner_id)
+        copy = Session.objects.get(pk=source.pk)
+        copy.pk = None
+        copy.name = new or new_name()
+        copy.data = source.data if data is None else data
+        copy.state = "stored" if source.snapshot else "none"
+        copy.node = None
+        copy.lost_reason = source.lost_reason if is_current else NOT_STORED
+        copy.next_seq = 1
+        copy.last_run_at = None
+        copy.created_at = copy.updated_at = Now()
+        made = _saved(copy)
+        entries.copy(source.pk, made.pk)
+        made.refresh_from_db(fields=["file_count", "total_bytes"])
+        return made
