@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Mapping
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_languages_have_their_table() -> None:
     assert table["maxima"]["body_bytes"] == 16 << 20
 
 
-async def leave_early(body: dict[str, object], path: str = "/api/execute") -> Exchange:
+async def leave_early(body: Mapping[str, object], path: str = "/api/execute") -> Exchange:
     """Start a run and hang up once it has a row."""
     from era_project.asgi import application
 
@@ -104,6 +105,7 @@ def test_a_caller_who_leaves_cancels() -> None:
     under_way = asyncio.run(leave_early({"language": "python", "code": mark}))
     assert under_way.answer() is None
     ended = wait_until(lambda: Run.objects.filter(code=mark, finished_at__isnull=False).first(), 15, "the end")
+    assert ended is not None
     assert ended.status == "cancelled"
 
 
