@@ -16,7 +16,7 @@ venv:
 	@ERA_DEV=1 ./agent setup
 
 test: venv
-	$(PY) -m pytest -n $(WORKERS) -m 'not large and not soak and not chaos' $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m 'not large and not soak and not chaos' $(ARGS)
 
 test-large: venv
 	$(PY) -m pytest -m large $(ARGS)

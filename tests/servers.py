@@ -53,6 +53,15 @@ class Answer:
         return json.loads(self.body)
 
 
+@dataclass(frozen=True)
+class Launch:
+    """Which Python runs which checkout, as which user (None: the tests' own)."""
+
+    python: Path = Path(sys.executable)
+    code: Path = ROOT
+    uid: int | None = None
+
+
 @dataclass
 class Server:
     """A running server; the process is the supervisor."""
@@ -69,18 +78,22 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     @classmethod
-    def start(cls, env: Mapping[str, str], *, state: Path, port: int = 0, wait: bool = True) -> Server:
+    def start(
+        cls, env: Mapping[str, str], *, state: Path, port: int = 0, launch: Launch = Launch(), wait: bool = True
+    ) -> Server:
         """Starts one with these settings on a state folder; returns when it said that it runs."""
         port = port or free_port()
-        state.mkdir(parents=True, exist_ok=True)
         log = state.parent / f"{state.name}-{port}.log"
         clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         settings = {**clean, **env, "ERA_STATE_DIR": str(state), "PORT": str(port)}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "era_project.serve"],
+                [str(launch.python), "-m", "era_project.serve"],
                 env=settings,
-                cwd=ROOT,
+                cwd=launch.code,
+                user=launch.uid,
+                group=launch.uid,
+                extra_groups=None if launch.uid is None else [],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -105,6 +118,15 @@ class Server:
             self.stop()
             raise AssertionError(f"{error}\n{self.said()}") from error
 
+    def wait_end(self) -> int:
+        """The exit code once the server has ended by itself."""
+        try:
+            return self.process.wait(END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the server did not end within {END_WITHIN_S:.0f} s:\n{self.said()}") from None
+
     def said(self) -> str:
         """Everything that the server printed, its last 20,000 characters."""
         return self.log.read_text(errors="replace")[-20_000:]
@@ -113,12 +135,7 @@ class Server:
         """Ends the server and returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        try:
-            return self.process.wait(END_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise AssertionError(f"the server did not end within {END_WITHIN_S:.0f} s:\n{self.said()}") from None
+        return self.wait_end()
 
     def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request; ``body`` is sent as it is when it is bytes, else as JSON."""
@@ -146,9 +163,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(env: Mapping[str, str], *, state: Path, port: int = 0) -> Iterator[Server]:
+def running(env: Mapping[str, str], *, state: Path, launch: Launch = Launch()) -> Iterator[Server]:
     """A server for the length of a block."""
-    server = Server.start(env, state=state, port=port)
+    server = Server.start(env, state=state, launch=launch)
     try:
         yield server
     finally:

@@ -26,6 +26,8 @@ from era_project.serve import parts, place, postgres, runtimes, uids, valkey
 
 SHARED = "ERA_TEST_STACK"
 TEMPLATE = "era_template"
+TESTER = 1000
+"""Its place in this process's block of uids; sandboxes leave out the last ones."""
 POSTGRES = {"fsync": "off", "max_connections": "300", "unix_socket_permissions": "0777"}
 VALKEY = {"appendonly": "no"}
 
@@ -44,6 +46,11 @@ class Stack:
     uid_block: int
     uid_count: int
     cgroup: str
+    code: Path
+    """The checkout and its Python under names that every user can walk to (as root)."""
+    python: Path
+    tester_uid: int
+    """As root: a uid with a passwd line of its own, for what an ordinary user does; 0 otherwise."""
 
     def environment(self) -> dict[str, str]:
         """The settings that stand for this stack."""
@@ -122,6 +129,8 @@ def _start_shared() -> dict[str, str]:
         "runtimes": str(made),
         "valkey": str(where.seen(valkey.program())),
         "home": str(where.home or ""),
+        "code": str(where.code),
+        "python": str(where.python),
     }
     return shared | {"error": _make_template(sockets)}
 
@@ -174,9 +183,20 @@ def _start_own(shared: dict[str, str]) -> Stack:
         valkey_url=f"redis+socket://{socket}",
         runtimes=Path(shared["runtimes"]),
         uid_block=block.slots if block else 0,
-        uid_count=block.slot_count if block else 0,
+        uid_count=TESTER - uids.FIRST_SLOT if block else 0,
         cgroup=f"era-test-{os.getpid()}",
+        code=Path(shared["code"]),
+        python=Path(shared["python"]),
+        tester_uid=_add_account(Path(shared["home"]), block) if block else 0,
     )
+
+
+def _add_account(home: Path, block: uids.UidBlock) -> int:
+    """A line in the /etc/passwd that this namespace sees; the host's own stays as it is."""
+    uid = block.base + TESTER
+    with (home / "passwd").open("a") as accounts:
+        accounts.write(f"era-tester-{uid}:x:{uid}:{uid}::/nonexistent:/bin/sh\n")
+    return uid
 
 
 def template_error() -> str:

@@ -19,12 +19,12 @@ class Probe:
         self.answer: dict[str, Any] = {}
 
     def is_healthy(self) -> bool:
-        """Whether ``/health`` answers 200; ``is_alive`` says whether it answered at all."""
+        """Whether ``/health`` answers 200 and knows a worker's sandbox; ``is_alive``: whether it answered at all."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=WITHIN_S)
         with contextlib.closing(connection), contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             connection.request("GET", "/health")
             response = connection.getresponse()
             self.answer = json.loads(response.read())
             self.is_alive = True
-            return response.status == 200
+            return response.status == 200 and bool(self.answer.get("sandbox"))
         return False
