@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 QUIET = frozenset(("/health", "/health/live"))
-"""Paths that probes ask for all day: logged at debug only."""
+"""Paths that probes ask for without any credentials."""
 
 
 class Outgoing:
@@ -63,11 +63,15 @@ async def answer(route: App, scope: Scope, receive: Receive, send: Send) -> None
     except Exception as exc:
         await _fail(exc, out)
     finally:
-        level = logging.DEBUG if scope["path"] in QUIET else logging.INFO
-        if log.isEnabledFor(level):
-            spent_ms = round((time.perf_counter() - begun) * 1000, 1)
-            extra = {"method": method, "path": scope["path"], "status": out.status, "duration_ms": spent_ms}
-            log.log(level, "%s %s %s", method, scope["path"], out.status or "gone", extra=extra)
+        _tell(method, scope["path"], out.status, time.perf_counter() - begun)
+
+
+def _tell(method: str, path: str, status: int, spent_s: float) -> None:
+    """One log line; what went well only at debug, for it would be a good part of the door's work."""
+    level = logging.INFO if status >= 400 else logging.DEBUG
+    if log.isEnabledFor(level):
+        extra = {"method": method, "path": path, "status": status, "duration_ms": round(spent_s * 1000, 1)}
+        log.log(level, "%s %s %s", method, path, status or "gone", extra=extra)
 
 
 async def _guarded(route: App, scope: Scope, receive: Receive, out: Outgoing) -> None:

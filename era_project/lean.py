@@ -31,6 +31,9 @@ QUICK_THREADS = 4
 PATIENT_THREADS = 12
 """Threads of views that may wait seconds for a run to end, so that they hold up nobody else."""
 
+WATCH_AFTER_S = 0.03
+"""Before that nobody looks whether the client is still there: a task for each short run would cost more than it tells."""
+
 View = Callable[..., Any]
 
 
@@ -112,26 +115,45 @@ async def _watched(
     view: View, request: DoorRequest, kwargs: dict[str, Any], receive: Receive
 ) -> HttpResponseBase | None:
     """The view's answer; None if the client went away, which the view is told by a cancellation."""
-    task = asyncio.current_task()
-    assert task is not None
-    watch = asyncio.create_task(_wait_until_gone(request, task, receive))
+    watch = _Watch(request, receive)
     try:
         response: HttpResponseBase = await view(request, **kwargs)
         return response
     except asyncio.CancelledError:
         if not request.client_gone:
             raise
-        task.uncancel()
+        watch.task.uncancel()
         return None
     finally:
-        watch.cancel()
+        watch.end()
 
 
-async def _wait_until_gone(request: DoorRequest, task: asyncio.Task[Any], receive: Receive) -> None:
-    message: Message = await receive()
-    if message["type"] == "http.disconnect":
-        request.client_gone = True
-        task.cancel()
+class _Watch:
+    """Tells a request's task when its client goes away; most answers are there before a watcher is even needed."""
+
+    def __init__(self, request: DoorRequest, receive: Receive) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task: asyncio.Task[Any] = task
+        self._request = request
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+
+    def end(self) -> None:
+        """The answer is there."""
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.create_task(self._wait_until_gone())
+
+    async def _wait_until_gone(self) -> None:
+        message: Message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._request.client_gone = True
+            self.task.cancel()
 
 
 async def _send(response: HttpResponseBase, send: Send) -> None:

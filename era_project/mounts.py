@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from era_project.errors import InvalidInput, NotFound
-from sessions_app.api import files, streams
+from sessions_app.api import attach, files, streams
 
 App = Callable[..., Any]
 
@@ -93,7 +93,5 @@ def _of_runs(path: Sequence[bytes]) -> Mount | None:
 def web_socket(path: Sequence[bytes]) -> Mount | None:
     """The endpoint of a web socket's path."""
     if len(path) == 4 and path[0] == b"api" and path[1] == b"runs" and path[3] == b"attach":
-        from sessions_app.api import attach
-
         return Mount(attach.attach, ("GET",), {"run_id": decoded(path[2])})
     return None
