@@ -93,7 +93,7 @@ function resolve(specifier, context, next) {
   try {
     return next(specifier, context);
   } catch (error) {
-    if (!/^\.{0,2}\//.test(specifier) || !/MODULE_NOT_FOUND|UNSUPPORTED_DIR_IMPORT/.test(error.code)) throw error;
+    if (!/^(?:\.{0,2}\/|file:)/.test(specifier) || !/MODULE_NOT_FOUND|UNSUPPORTED_DIR_IMPORT/.test(error.code)) throw error;
     const stem = specifier.replace(/\.js$/, '');
     for (const candidate of [`${stem}.ts`, `${specifier}/index.ts`, `${stem}.mts`, `${stem}.cts`, `${stem}.js`]) {
       try {

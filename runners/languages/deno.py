@@ -26,6 +26,6 @@ DENO = Language(
     version=Program(("{rt}/deno/deno", "--version")),
     version_pattern=re.compile(r"deno (\d+(?:\.\d+)+)"),
     once=Program((*_RUN, "{drivers}/deno_once.js"), _ENVIRONMENT),
-    live=Program((*_RUN, "{drivers}/js_live.cjs", "deno"), _ENVIRONMENT),
+    live=Program((*_RUN, "{drivers}/js_live.cjs", "deno", "{rt}/node/lib"), _ENVIRONMENT),
     minimum_version=(2,),
 )

@@ -13,6 +13,6 @@ NODE = Language(
     version=Program(("{rt}/node/bin/node", "--version")),
     version_pattern=re.compile(r"v(\d+(?:\.\d+)+)"),
     once=Program(("{rt}/node/bin/node", "{drivers}/node_once.cjs", "node")),
-    live=Program(("{rt}/node/bin/node", "--expose-internals", "{drivers}/js_live.cjs", "node")),
+    live=Program(("{rt}/node/bin/node", "{drivers}/js_live.cjs", "node", "{rt}/node/lib")),
     minimum_version=(24,),
 )

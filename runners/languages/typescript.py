@@ -13,6 +13,6 @@ TYPESCRIPT = Language(
     version=Program(("{rt}/node/bin/node", "-p", "process.versions.amaro + ' amaro'")),
     version_pattern=re.compile(r"(\d+(?:\.\d+)+)"),
     once=Program(("{rt}/node/bin/node", "{drivers}/node_once.cjs", "typescript")),
-    live=Program(("{rt}/node/bin/node", "--expose-internals", "{drivers}/js_live.cjs", "typescript")),
+    live=Program(("{rt}/node/bin/node", "{drivers}/js_live.cjs", "typescript", "{rt}/node/lib")),
     compiles=True,
 )

@@ -1,0 +1,167 @@
+"""Takes and restores a session's variables with dill, one after the other through one pickler.
+
+One pickler keeps what variables share: two names of one list are one list again. A variable that cannot be pickled is
+lost alone: what the attempt left behind is rolled back. When one cannot be restored, those that share with it go too.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dill
+
+CONTENT_BYTES = 40 << 20
+"""Room for all variables. Source: a snapshot's frame is 64 MiB of base64."""
+
+_LIVE = {
+    "threading": ("Thread",),
+    "subprocess": ("Popen",),
+    "multiprocessing.process": ("BaseProcess",),
+    "asyncio": ("Task", "Future", "AbstractEventLoop"),
+    "concurrent.futures": ("Executor", "Future"),
+    "socket": ("socket",),
+    "_io": ("FileIO", "BufferedReader", "BufferedWriter", "BufferedRandom", "TextIOWrapper"),
+}
+"""Kinds that dill would pickle, or try to, though what they stand for ends with the process."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    name: str
+    content: bytes
+    memo_end: int
+    uses: tuple[int, ...]
+    """Numbers of the pieces before it whose objects it shares."""
+
+
+class _Pickling:
+    """One pickler for all variables; knows which variable every shared object came with."""
+
+    def __init__(self) -> None:
+        self.pieces: list[_Piece] = []
+        self._starts: list[int] = []
+        self._owners: list[int] = []
+        self._size = 0
+        self._file = io.BytesIO()
+        self._live = tuple(_live_types())
+        self._uses: set[int] = set()
+        self._pickler = dill.Pickler(self._file, protocol=5, byref=False, recurse=False)
+        self._get = self._pickler.get
+        self._pickler.get = self._shared
+        self._pickler.persistent_id = self._refuse_live
+
+    def add(self, name: str, value: object) -> None:
+        """Pickles one variable. Raises whatever pickling raises, and OverflowError past the room for all."""
+        memo = self._pickler.memo
+        start = len(memo)
+        self._uses = set()
+        try:
+            self._pickler.dump(value)
+            if self._size + self._file.tell() > CONTENT_BYTES:
+                raise OverflowError("the variables are too large")
+        except BaseException:
+            while len(memo) > start:
+                memo.popitem()
+            self._begin()
+            raise
+        if len(memo) > start:
+            self._starts.append(start)
+            self._owners.append(len(self.pieces))
+        self.pieces.append(_Piece(name, self._file.getvalue(), len(memo), tuple(sorted(self._uses))))
+        self._size += self._file.tell()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Empties the file and whatever a failed attempt left in the pickler's frame."""
+        self._file.seek(0)
+        self._file.truncate()
+        framer = pickle._Framer(self._file.write)  # type: ignore[attr-defined]
+        self._pickler.framer = framer
+        self._pickler.write = framer.write
+        self._pickler._write_large_bytes = framer.write_large_bytes
+
+    def _shared(self, index: int) -> Any:
+        place = bisect_right(self._starts, index) - 1
+        if place >= 0 and index < self.pieces[self._owners[place]].memo_end:
+            self._uses.add(self._owners[place])
+        return self._get(index)
+
+    def _refuse_live(self, value: object) -> None:
+        if isinstance(value, self._live):
+            raise pickle.PicklingError(f"a live {type(value).__name__} ends with its process")
+
+
+def _live_types() -> Iterator[type]:
+    for module, names in _LIVE.items():
+        if module in sys.modules:
+            for name in names:
+                kind = getattr(sys.modules[module], name, None)
+                if isinstance(kind, type):
+                    yield kind
+
+
+def _variables(namespace: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    return [(name, value) for name, value in namespace.items() if not (name[:2] == "__" == name[-2:])]
+
+
+def take(namespace: dict[str, Any]) -> tuple[bytes, list[str]]:
+    """All variables of ``namespace`` as bytes, and the names of those that cannot be kept."""
+    pickling = _Pickling()
+    lost = []
+    for name, value in _variables(namespace):
+        try:
+            pickling.add(name, value)
+        except BaseException:
+            lost.append(name)
+    plain = [(piece.name, piece.content, piece.memo_end, piece.uses) for piece in pickling.pieces]
+    return pickle.dumps(plain, protocol=5), lost
+
+
+class _Source:
+    """A file for one unpickler that is given piece after piece."""
+
+    def __init__(self) -> None:
+        self._file = io.BytesIO()
+
+    def put(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        return self._file.readline()
+
+
+def restore(namespace: dict[str, Any], content: bytes) -> list[str]:
+    """Puts the variables of a snapshot into ``namespace``; returns the names of those that could not be restored."""
+    source = _Source()
+    unpickler = dill.Unpickler(source)
+    lost: list[str] = []
+    failed: set[int] = set()
+    for number, plain in enumerate(pickle.loads(content)):
+        piece = _Piece(*plain)
+        source.put(piece.content)
+        try:
+            value = unpickler.load()
+        except BaseException:
+            _fill_memo(unpickler, piece.memo_end)
+            failed.add(number)
+        if number in failed or not failed.isdisjoint(piece.uses):
+            failed.add(number)
+            lost.append(piece.name)
+        else:
+            namespace[piece.name] = value
+    return lost
+
+
+def _fill_memo(unpickler: Any, end: int) -> None:
+    """Later pieces count on the number of objects before them."""
+    memo = unpickler.memo.copy()
+    unpickler.memo = {index: memo.get(index) for index in range(end)}
