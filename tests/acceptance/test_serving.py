@@ -58,6 +58,10 @@ def _wait_gone(processes: dict[str, Identity]) -> None:
     wait_until(gone, LONG_S, "every part ends")
 
 
+def _wait_started_again(state: Path, name: str, before: Identity) -> None:
+    wait_until(lambda: _noted(state)[name] != before, LONG_S, f"{name} starts again")
+
+
 def _says_42(server: Server) -> bool:
     answer = server.post("/api/execute", HELLO)
     return answer.status == 200 and answer.json["stdout"] == "42\n"
@@ -110,7 +114,7 @@ def test_crashed_parts_come_back_and_the_end_of_web_ends_all(state: Path, env: d
         before = _noted(state)
         for name in ("web", "worker", "valkey", "postgres"):
             os.kill(before[name].pid, signal.SIGKILL)
-            wait_until(lambda name=name: _noted(state)[name] != before[name], LONG_S, f"{name} starts again")
+            _wait_started_again(state, name, before[name])
             wait_until(lambda: server.get("/health").status == 200, LONG_S, f"the server is well after {name} crashed")
         wait_until(lambda: _says_42(server), LONG_S, "runs work again")
         parts = _noted(state)
