@@ -131,7 +131,7 @@ class Init:
         """Fork, wait, clean, answer; False when this slot has had its day."""
         self._proof.reset_pids()
         # Not os.fork: pid 1 has one thread and holds no lock, so Python's work after a fork has nothing to repair.
-        self._child = linux.LIBC.fork()
+        self._child = linux.HOT.fork()
         if self._child == 0:
             child.live(self._child_post)
         status, user_s, system_s, peak_kib = self._wait()

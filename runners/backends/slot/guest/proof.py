@@ -48,11 +48,11 @@ class _QueueObjects:
 
     def count(self) -> int:
         buffer = self._buffer
-        linux.LIBC.shmctl(0, _SHM_INFO, buffer)
+        linux.HOT.shmctl(0, _SHM_INFO, buffer)
         count = int.from_bytes(buffer.raw[:4], "little")  # used_ids
-        linux.LIBC.semctl(0, 0, _SEM_INFO, buffer)
+        linux.HOT.semctl(0, 0, _SEM_INFO, buffer)
         count += int.from_bytes(buffer.raw[28:32], "little")  # semusz
-        linux.LIBC.msgctl(0, _MSG_INFO, buffer)
+        linux.HOT.msgctl(0, _MSG_INFO, buffer)
         return count + int.from_bytes(buffer.raw[:4], "little")  # msgpool
 
 
