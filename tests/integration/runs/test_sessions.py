@@ -1,0 +1,121 @@
+"""Runs of sessions: order, files, data. The sandboxes here are of one run each (``persistent: false``, go) or live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sessions_app.models import Entry, Session
+from tests.integration.runs.conftest import ask, start, told
+
+pytestmark = pytest.mark.usefixtures("node")
+
+MakeSession = Callable[..., Session]
+
+ADD = """
+import json
+data = json.load(open('.session_data.json'))
+data.setdefault('seen', []).append({})
+json.dump(data, open('.session_data.json', 'w'))
+"""
+
+
+def paths(session: Session) -> set[str]:
+    return set(Entry.objects.filter(session=session).values_list("path", flat=True))
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_runs_of_a_session_happen_one_after_another_in_their_order(session: MakeSession, persistent: bool) -> None:
+    made = session(persistent=persistent)
+    started = [start(ADD.format(number), session=made.name) for number in range(12)]
+    assert told(started[-1]).run["data"] == {"seen": list(range(12))}
+    assert [len(told(one).run["data"]["seen"]) for one in started[:-1]] == list(range(1, 12))
+
+
+def test_files_stay_and_changes_are_told(session: MakeSession) -> None:
+    made = session()
+    first = ask("open('a', 'w').write('1'); open('b', 'w').write('1')", session=made.name)
+    assert first.run["changes"] == {"created": ["a", "b"], "changed": [], "deleted": []}
+    assert first.run["files_modified"] == 2
+    second = ask("import os; os.remove('a'); open('b', 'a').write('2')", session=made.name)
+    assert second.run["changes"] == {"created": [], "changed": ["b"], "deleted": ["a"]}
+    assert paths(made) == {"b"}
+    made.refresh_from_db()
+    assert (made.file_count, made.total_bytes) == (1, 2)
+    assert made.last_run_at is not None
+
+
+def test_files_that_come_with_a_run_stay_and_are_no_change_of_it(session: MakeSession) -> None:
+    made = session()
+    answer = ask("print(open('d/f').read())", session=made.name, files={"d/f": b"given"})
+    assert (answer.run["stdout"], answer.run["files_modified"]) == ("given\n", 0)
+    assert paths(made) == {"d/f"}
+
+
+def test_without_persistence_files_end_with_the_next_run(session: MakeSession) -> None:
+    made = session(persistent=False)
+    ask("open('written', 'w').write('x')", session=made.name, files={"given": b"x"})
+    assert paths(made) == {"written", "given"}
+    answer = ask("import os; print(sorted(os.listdir('.')))", session=made.name)
+    assert answer.run["stdout"] == "['.session_data.json']\n"
+    assert paths(made) == set()
+
+
+def test_update_data_is_merged_before_the_run_and_digits_are_kept(session: MakeSession) -> None:
+    made = session(data='{"b":1.10,"a":1e400}')
+    code = "print(open('.session_data.json').read())"
+    answer = ask(code, session=made.name, update_data='{"c":[1.0],"a":null}')
+    assert answer.run["stdout"] == '{"b":1.10,"c":[1.0]}\n'
+    made.refresh_from_db()
+    assert made.data == '{"b":1.10,"c":[1.0]}'
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import os; os.remove('.session_data.json')", "missing"),
+        ("open('.session_data.json', 'w').write('[1]')", "no JSON object"),
+        ("open('.session_data.json', 'w').write('{\"a\": NaN}')", "NaN"),
+        ("open('.session_data.json', 'w').write('{\"a\": \"' + 'x' * 1048577 + '\"}')", "larger"),
+    ],
+)
+def test_data_that_cannot_be_taken_over_is_kept_as_it_was(session: MakeSession, code: str, why: str) -> None:
+    made = session(data='{"kept":1}')
+    answer = ask(code, session=made.name)
+    assert why in answer.run["data_error"]
+    assert answer.run["data"] == {"kept": 1}
+    made.refresh_from_db()
+    assert made.data == '{"kept":1}'
+
+
+@pytest.mark.parametrize(("end", "status"), [("while True: pass", "timed_out"), ("1/0", "failed")])
+def test_data_and_files_are_read_back_after_a_run_that_went_wrong(session: MakeSession, end: str, status: str) -> None:
+    made = session(persistent=False)
+    code = "open('.session_data.json', 'w').write('{\"n\": 1}'); open('f', 'w').write('x')\n" + end
+    answer = ask(code, session=made.name, timeout_s=1.0)
+    assert answer.run["status"] == status
+    assert answer.run["data"] == {"n": 1}
+    assert answer.run["changes"]["created"] == ["f"]
+    assert paths(made) == {"f"}
+
+
+def test_stored_code_runs_where_none_is_given(session: MakeSession) -> None:
+    made = session(code="print('stored')")
+    assert ask(None, session=made.name).run["stdout"] == "stored\n"
+    assert ask("print('given')", session=made.name).run["stdout"] == "given\n"
+
+
+def test_the_sessions_own_limits_hold(session: MakeSession) -> None:
+    made = session(default_timeout_s=0.5)
+    assert ask("while True: pass", session=made.name).run["status"] == "timed_out"
+    assert ask("import time; time.sleep(0.7)", session=made.name, timeout_s=30.0).run["status"] == "succeeded"
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused_in_words(session: MakeSession) -> None:
+    made = session()
+    ask("open('f', 'w').write('x')", session=made.name)
+    answer = ask("print(1)", session=made.name, files={"f/g": b"x"})
+    assert answer.run["status"] == "failed"
+    assert "no folder" in answer.run["message"]
+    assert ask("print(1)", session=made.name).run["stdout"] == "1\n"
