@@ -1,4 +1,4 @@
-"""The backend of slots: which mode, which limits, and one run from start to end."""
+"""The backend of slots: one run from start to end, and sandboxes that stay."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from pathlib import Path
 
 from runners import tree
 from runners.backends.base import Hooks
-from runners.backends.slot import driven, oneshot, uids
+from runners.backends.slot import driven, modes, oneshot, uids
 from runners.backends.slot.cgroups import Cgroups
 from runners.backends.slot.handover import give
 from runners.backends.slot.keeper import Keeper
 from runners.backends.slot.live import Care, LiveSandbox
 from runners.backends.slot.pool import Builder, Busy, Capacity, Pool, Want
 from runners.backends.slot.slot import NoRoomError, Slot, SlotBroken
-from runners.backends.slot.starter import World, WorldSpec
+from runners.backends.slot.starter import WorldSpec
+from runners.backends.slot.stock import Stock
+from runners.backends.slot.worlds import Worlds
 from runners.languages import LANGUAGES
 from runners.languages.python import imports
-from runners.types import Changes, Enforcement, Kept, Limits, RunResult, RunSpec, SandboxUnavailable, Status
+from runners.types import Changes, Kept, Limits, RunResult, RunSpec, SandboxUnavailable, Status
 
 log = logging.getLogger(__name__)
 
-MODES = ("root", "sub", "one")
 ATTEMPTS = 3
-_HELLO = RunSpec("python", "print(6 * 7)")
+_LOOKED_AT_CHARS = 65_536
+"""Of a program's start, for its imports."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,26 @@ class SlotConfig:
     parked: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass
+class _Parts:
+    """What has to be let go of, in the order in which it was had."""
+
+    block: uids.Block | None = None
+    cgroups: Cgroups | None = None
+    worlds: Worlds | None = None
+
+    def close(self) -> None:
+        if self.worlds:
+            self.worlds.close()
+        if self.cgroups:
+            self.cgroups.close()
+        if self.block:
+            self.block.release()
+        self.block = self.cgroups = self.worlds = None
+
+
 class SlotBackend:
-    """Everything that runs in slots of one world."""
+    """Everything that runs in slots of one mode."""
 
     def __init__(self, config: SlotConfig, mode: str) -> None:
         """Build the world and really run a program in a slot of it.
@@ -57,48 +77,44 @@ class SlotBackend:
             OSError: The mode cannot be had here.
             SlotBroken: A slot cannot be had.
         """
-        self._config, self.mode = config, mode
-        self._block: uids.Block | None = None
-        self._cgroups = self._make_cgroups()
-        self._world: World | None = None
-        self._builder: Builder | None = None
-        self._keeper: Keeper | None = None
+        self._config, self.mode, self._closed = config, mode, False
+        idle = config.once + sum(config.parked.values()) + 2
+        capacity = Capacity(config.once, config.live, idle)
+        self._parts = _Parts()
         try:
-            capacity = Capacity(config.once, config.live, config.once + 2)
-            self._world = World(self._world_spec(capacity))
-            self._terms = oneshot.Terms(strangers=mode == "sub", cgroups=self._cgroups is not None)
-            self._builder = Builder(self._world, self._cgroups, capacity)
-            self._pool = Pool(self._builder, capacity, strict=config.strict)
+            self._parts.cgroups = _cgroups(config.cgroup)
+            self._parts.worlds = worlds = Worlds(self._world_spec(capacity))
+            self._uid_base, self._preload_names = worlds.spec.uid_base, worlds.spec.preload_names
+        except BaseException:
+            self._parts.close()
+            raise
+        self._terms = oneshot.Terms(strangers=mode == "sub", cgroups=self._parts.cgroups is not None)
+        self._builder = Builder(worlds, self._parts.cgroups, capacity)
+        self._pool = Pool(self._builder, capacity, strict=config.strict)
+        self._keeper = Keeper(watches_memory=not self._terms.cgroups)
+        self._stock = Stock(self._pool, self._terms, config.parked, strict=config.strict)
+        self.enforcement = modes.enforcement(mode, cgroups=self._terms.cgroups)
+        try:
             self._prove()
         except BaseException:
             self.close()
             raise
-        self._keeper = Keeper(watches_memory=not self._terms.cgroups)
-        self.enforcement = _enforcement(mode, self._terms.cgroups)
-
-    def _make_cgroups(self) -> Cgroups | None:
-        try:
-            return Cgroups(self._config.cgroup)
-        except OSError as error:
-            log.info("No cgroups: limits are held by rlimits and a watchdog.", extra={"reason": str(error)})
-            return None
+        self._stock.start()
 
     def _world_spec(self, capacity: Capacity) -> WorldSpec:
-        config = self._config
+        config, wanted = self._config, 2 * capacity.indexes + 1
         root = config.run_dir / "root"
         root.mkdir(parents=True, exist_ok=True)
         config.workspaces.mkdir(parents=True, exist_ok=True)
-        base, count = self._uids() if self.mode == "root" else (0, 0)
-        if self.mode == "root" and 2 * capacity.indexes + 1 > count:
-            raise OSError(f"{count} host uids are too few for {capacity.indexes} slots")
-        mapper, sub_uids, sub_gids = _sub_ranges(capacity) if self.mode == "sub" else ("", (), ())
+        base, count = self._uids(wanted) if self.mode == "root" else (0, 0)
+        mapper, sub_uids, sub_gids = modes.sub_ranges(wanted) if self.mode == "sub" else ("", (), ())
         return WorldSpec(
             mode=self.mode,
             runtimes=config.runtimes.resolve(),
             workspaces=config.workspaces.resolve(),
             root=root.resolve(),
-            cgroups=self._cgroups is not None,
-            cpus=0 if self._cgroups else 1,
+            cgroups=self._parts.cgroups is not None,
+            cpus=0 if self._parts.cgroups else 1,
             inotify_instances=_inotify_share(capacity),
             uid_base=base,
             uid_count=count,
@@ -107,14 +123,18 @@ class SlotBackend:
             sub_gids=sub_gids,
         )
 
-    def _uids(self) -> tuple[int, int]:
+    def _uids(self, wanted: int) -> tuple[int, int]:
         if self._config.uid_base is not None:
-            return self._config.uid_base, self._config.uid_count
-        self._block = uids.claim()
-        return self._block.base, self._block.count
+            base, count = self._config.uid_base, self._config.uid_count
+        else:
+            self._parts.block = uids.claim()
+            base, count = self._parts.block.base, self._parts.block.count
+        if count < wanted:
+            raise OSError(f"{count} host uids are too few: {wanted} are needed")
+        return base, count
 
     def _prove(self) -> None:
-        result = self.run(_HELLO, Hooks())
+        result = self._run_once(RunSpec("python", "print(6 * 7)"), Hooks())
         if result.stdout.content != b"42\n":
             text = result.reason or result.stderr.content.decode("utf-8", "replace")
             raise OSError(text.strip().rsplit("\n", 1)[-1] or "a program in a slot gave no output")
@@ -123,15 +143,15 @@ class SlotBackend:
         """Run to the end; what user code does is a result, never an exception."""
         started: list[bool] = []
         watched = Hooks(hooks.on_output, lambda: _note(started, hooks), hooks.cancel)
-        for attempt in range(ATTEMPTS):
+        for attempt in range(1, ATTEMPTS + 1):
             if hooks.cancel and hooks.cancel.requested and not started:
                 return RunResult(Status.CANCELLED, oneshot.KILLED_CODE)
             try:
                 return self._run_once(spec, watched)
-            except SlotBroken as error:
-                log.warning("A slot broke.", extra={"reason": str(error), "attempt": attempt})
-                if started or attempt == ATTEMPTS - 1:
+            except (SlotBroken, Busy) as error:
+                if started or self._closed or attempt == ATTEMPTS:
                     return RunResult(Status.SANDBOX_ERROR, None, reason=f"The sandbox broke: {error}")
+                log.warning("A slot broke before its run; another is tried.", extra={"reason": str(error)})
         raise AssertionError("unreachable")
 
     def _run_once(self, spec: RunSpec, hooks: Hooks) -> RunResult:
@@ -150,42 +170,26 @@ class SlotBackend:
             slot.destroy()
             raise
         finally:
-            self._renew(slot, spec.language)
+            self._stock.renew(slot, spec.language)
             self._pool.give(slot)
 
     def _want(self, spec: RunSpec, *, is_python: bool) -> Want:
         return Want(
             preloaded=is_python and self._wants_preloaded(spec.code),
             key=None if is_python else driven.key_of(spec.language, spec.limits, self._terms),
-            workspace=spec.workspace or "",
+            workspace=_checked(spec.workspace) if spec.workspace else "",
             index=self._index_of(spec.workspace) if spec.workspace else -1,
         )
 
+    def _wants_preloaded(self, code: str) -> bool:
+        return "import" in code and not self._preload_names.isdisjoint(imports(code[:_LOOKED_AT_CHARS]))
+
     def _index_of(self, workspace: str) -> int:
         """The pair of uids whose user code owns the folder already; then nothing has to change hands."""
-        base = self._world.spec.uid_base if self._world else 0
-        if not base:
+        if not self._uid_base:
             return -1
-        owner = (self._config.workspaces / workspace).lstat().st_uid
-        return (owner - base - 2) // 2 if owner >= base + 2 and (owner - base) % 2 == 0 else -1
-
-    def _wants_preloaded(self, code: str) -> bool:
-        assert self._world is not None
-        return "import" in code and not self._world.spec.preload_names.isdisjoint(imports(code))
-
-    def _renew(self, slot: Slot, language: str) -> None:
-        """Boot the language's driver again in the slot that was just used, if one more is to be kept ahead."""
-        if slot.destroyed or slot.order.workspace or language not in self._config.parked or self._config.strict:
-            return
-        try:
-            if self._parked(language) < self._config.parked[language]:
-                driven.prepare(slot, language, self._terms)
-        except OSError:
-            slot.destroy()
-
-    def _parked(self, language: str) -> int:
-        key = driven.key_of(language, Limits(), self._terms)
-        return self._pool.count(lambda slot: slot.prepared is not None and slot.prepared.key == key)
+        owner = (self._config.workspaces / _checked(workspace)).lstat().st_uid - self._uid_base
+        return (owner - 2) // 2 if owner >= 2 and owner % 2 == 0 else -1
 
     def open(self, *, language: str, workspace: str, limits: Limits) -> LiveSandbox:
         """A sandbox that stays.
@@ -193,15 +197,13 @@ class SlotBackend:
         Raises:
             SandboxUnavailable: It cannot be had.
         """
-        assert self._builder is not None
-        assert self._keeper is not None
         program = LANGUAGES[language].live
         if program is None:
             raise SandboxUnavailable(f"Runs of {language} are programs of their own: nothing of them stays.")
         try:
             slot = self._builder.build(
                 live=True,
-                workspace=workspace,
+                workspace=_checked(workspace),
                 preloaded=language == "python",
                 index=self._index_of(workspace),
                 limits=limits,
@@ -229,19 +231,28 @@ class SlotBackend:
 
     def close(self) -> None:
         """Kill everything; leave no process, mount or cgroup."""
-        if self._builder:
-            self._builder.close()
-        if self._keeper:
-            self._keeper.close()
-            self._keeper = None
-        if self._world:
-            self._world.close()
-        if self._cgroups:
-            self._cgroups.close()
-        if self._block:
-            self._block.release()
-            self._block = None
+        if self._closed:
+            return
+        self._closed = True
+        self._stock.close()
+        self._builder.close(self._pool.close())
+        self._keeper.close()
+        self._parts.close()
         shutil.rmtree(self._config.run_dir / "root", ignore_errors=True)
+
+
+def _cgroups(name: str) -> Cgroups | None:
+    try:
+        return Cgroups(name)
+    except OSError as error:
+        log.info("No cgroups: limits are held by rlimits and a watchdog.", extra={"reason": str(error)})
+        return None
+
+
+def _checked(workspace: str) -> str:
+    if not workspace or "/" in workspace or workspace in (".", ".."):
+        raise ValueError("a workspace is named by one segment of a path")
+    return workspace
 
 
 def _no_room(text: str) -> RunResult:
@@ -261,76 +272,46 @@ def _inotify_share(capacity: Capacity) -> int:
         return max(2, min(16, int(file.read()) // (capacity.once + capacity.live)))
 
 
-def _sub_ranges(capacity: Capacity) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-    mapper = shutil.which("newuidmap")
-    if not mapper or not shutil.which("newgidmap"):
-        raise OSError("newuidmap is not installed (package uidmap)")
-    wanted = 2 * capacity.indexes + 1
-    ranges = [_sub_range(Path(f"/etc/sub{kind}"), wanted) for kind in ("uid", "gid")]
-    return str(Path(mapper).parent), ranges[0], ranges[1]
+class SubBackend:
+    """Subordinate uids for one-shots, the user's own uid where a session's folder, which is the user's, is worked in."""
+
+    def __init__(self, config: SlotConfig) -> None:
+        """See SlotBackend."""
+        half = max(1, config.once)
+        self._once = SlotBackend(config, "sub")
+        folder = SlotConfig(**{**config.__dict__, "run_dir": config.run_dir / "one", "once": half, "parked": {}})
+        try:
+            self._folders = SlotBackend(folder, "one")
+        except BaseException:
+            self._once.close()
+            raise
+        self.mode, self.enforcement = "sub", self._once.enforcement
+
+    def run(self, spec: RunSpec, hooks: Hooks) -> RunResult:
+        """See SlotBackend."""
+        return (self._folders if spec.workspace else self._once).run(spec, hooks)
+
+    def open(self, *, language: str, workspace: str, limits: Limits) -> LiveSandbox:
+        """See SlotBackend."""
+        return self._folders.open(language=language, workspace=workspace, limits=limits)
+
+    def close(self) -> None:
+        """See SlotBackend."""
+        self._once.close()
+        self._folders.close()
 
 
-def _sub_range(path: Path, wanted: int) -> tuple[int, int]:
-    import pwd
-
-    names = {pwd.getpwuid(os.getuid()).pw_name, str(os.getuid())}
-    for line in path.read_text().splitlines():
-        name, first, count = line.split(":")
-        if name in names and int(count) >= wanted:
-            return int(first), int(count)
-    raise OSError(f"{path} has no range of {wanted} ids for this user")
-
-
-def _enforcement(mode: str, cgroups: bool) -> Enforcement:
-    uid = {
-        "root": "two host uids of its own",
-        "sub": "two subordinate uids of its own",
-        "one": "this server's uid, shared",
-    }[mode]
-    if cgroups:
-        held = {"memory": "kernel (cgroup)", "processes": "kernel (cgroup)", "cpu": "kernel (cgroup quota)"}
-    else:
-        held = {
-            "memory": "watched every 10 ms, can overshoot by about the limit",
-            "processes": "kernel (RLIMIT_NPROC in a user namespace)",
-            "cpu": "pinned to one core, no share",
-        }
-    held["workspace"] = "kernel (tmpfs size and inodes)"
-    held["network"] = "kernel (a network namespace with nothing but loopback)"
-    held["uid"] = uid
-    return Enforcement("slot", mode, held)
-
-
-def start(config: SlotConfig) -> SlotBackend:
+def start(config: SlotConfig) -> SlotBackend | SubBackend:
     """The first mode that really works here.
 
     Raises:
         SandboxUnavailable: None does; the text says why and what to do.
     """
-    modes = _candidates(config.mode)
     reasons = []
-    for mode in modes:
+    for mode in modes.candidates(config.mode):
         try:
-            return SlotBackend(config, mode)
-        except (OSError, SlotBroken) as error:
+            return SubBackend(config) if mode == "sub" else SlotBackend(config, mode)
+        except (OSError, SlotBroken, Busy) as error:
             log.info("A sandbox mode is not available.", extra={"mode": mode, "reason": str(error)})
             reasons.append(f"{mode}: {error}")
-    raise SandboxUnavailable(f"No sandbox can be built here ({'; '.join(reasons)}). {_remedy(reasons)}")
-
-
-def _candidates(wanted: str) -> tuple[str, ...]:
-    if wanted != "auto":
-        return (wanted,)
-    return ("root",) if os.geteuid() == 0 else ("sub", "one")
-
-
-def _remedy(reasons: list[str]) -> str:
-    text = " ".join(reasons)
-    if "proc" in text and "not permitted" in text:
-        return "This container masks /proc: start it with an unmasked /proc (Docker: --security-opt systempaths=unconfined)."
-    if "unshare" in text or "uid_map" in text or "space" in text:
-        return (
-            "User namespaces are forbidden: allow them (sysctl user.max_user_namespaces, "
-            "kernel.apparmor_restrict_unprivileged_userns=0, or in Docker a seccomp profile that lets unshare pass)."
-        )
-    return "Linux 5.14 or newer with user namespaces is needed."
+    raise SandboxUnavailable(f"No sandbox can be built here ({'; '.join(reasons)}). {modes.remedy(reasons)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -11,14 +12,15 @@ from dataclasses import dataclass
 
 from runners.backends.slot.cgroups import Cgroups, Group
 from runners.backends.slot.guest.birth import Order
-from runners.backends.slot.slot import Owner, Slot, build
-from runners.backends.slot.starter import World
+from runners.backends.slot.slot import Owner, Slot, SlotBroken, build
+from runners.backends.slot.worlds import Worlds
 from runners.types import Limits
 
 log = logging.getLogger(__name__)
 
 RUNS_MAX = 1000
 AGE_MAX_S = 3600.0
+CLOSE_TIMEOUT_S = 5.0
 
 
 class Busy(Exception):
@@ -42,14 +44,16 @@ class Capacity:
 
 
 class Builder:
-    """Makes and ends slots of one world."""
+    """Makes and ends slots."""
 
-    def __init__(self, world: World, cgroups: Cgroups | None, capacity: Capacity) -> None:
-        """``world`` must have room for the capacity's indexes."""
-        self.world, self._cgroups = world, cgroups
+    def __init__(self, worlds: Worlds, cgroups: Cgroups | None, capacity: Capacity) -> None:
+        """The worlds must have room for the capacity's indexes."""
+        self._worlds, self._cgroups = worlds, cgroups
         self._lock = threading.Lock()
+        self._gone = threading.Condition(self._lock)
         self._free_indexes = list(range(capacity.indexes))
         self._living: dict[int, Slot] = {}
+        self._dying: set[int] = set()
         self._closed = False
 
     def build(
@@ -76,8 +80,7 @@ class Builder:
         """
         index = self._take_index(index)
         try:
-            group: Group | None = self._cgroups.make(limits) if self._cgroups else None
-            slot = build(self.world, Order(index, live, workspace), self._owner(index), group, preloaded=preloaded)
+            slot = self._build(Order(index, live, workspace), limits, preloaded=preloaded)
         except BaseException:
             self._give_index(index)
             raise
@@ -89,8 +92,20 @@ class Builder:
             raise Busy("the runner is closing")
         return slot
 
+    def _build(self, order: Order, limits: Limits, *, preloaded: bool) -> Slot:
+        try:
+            world = self._worlds.acquire()
+            try:
+                group: Group | None = self._cgroups.make(limits) if self._cgroups else None
+                return build(world, order, self._owner(order.index), group, preloaded=preloaded)
+            except BaseException:
+                self._worlds.release(world)
+                raise
+        except OSError as error:
+            raise SlotBroken(f"no slot could be built: {error}") from error
+
     def _owner(self, index: int) -> Owner:
-        base = self.world.spec.uid_base
+        base = self._worlds.spec.uid_base
         return Owner(index, base + 2 * index + 2 if base else -1)
 
     def _take_index(self, wanted: int) -> int:
@@ -110,18 +125,32 @@ class Builder:
     def destroy(self, slot: Slot) -> None:
         """End a slot, whatever it does; once."""
         with self._lock:
-            if self._living.get(slot.owner.index) is not slot:
+            if self._living.get(slot.owner.index) is not slot or slot.owner.index in self._dying:
                 return
-            del self._living[slot.owner.index]
+            self._dying.add(slot.owner.index)
         try:
             slot.destroy()
         finally:
-            self._give_index(slot.owner.index)
+            self._worlds.release(slot.world)
+            with self._gone:
+                del self._living[slot.owner.index]
+                self._dying.remove(slot.owner.index)
+                heapq.heappush(self._free_indexes, slot.owner.index)
+                self._gone.notify_all()
 
-    def close(self) -> None:
-        """End all of them."""
+    def close(self, idle: list[Slot]) -> None:
+        """End all of them; those in use are let go of by the threads that use them, which see their end."""
         with self._lock:
             self._closed = True
+            living = list(self._living.values())
+        for slot in living:
+            slot.signal(signal.SIGKILL)
+        for slot in idle:
+            self.destroy(slot)
+        end_s = time.monotonic() + CLOSE_TIMEOUT_S
+        with self._gone:
+            while self._living and time.monotonic() < end_s:
+                self._gone.wait(end_s - time.monotonic())
             living = list(self._living.values())
         for slot in living:
             self.destroy(slot)
@@ -217,6 +246,12 @@ class Pool:
             self._builder.destroy(slot)
             raise
         self._keep(slot)
+
+    def close(self) -> list[Slot]:
+        """Give up the idle slots."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            return idle
 
     def count(self, test: Callable[[Slot], bool]) -> int:
         """How many idle slots pass a test."""

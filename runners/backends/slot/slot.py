@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import marshal
@@ -10,6 +11,7 @@ import select
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -95,6 +97,7 @@ class Wires:
 class Slot:
     """Made by `build`; ended by `destroy`."""
 
+    world: World
     owner: Owner
     order: Order
     preloaded: bool
@@ -113,6 +116,7 @@ class Slot:
     built_at_s: float = field(default_factory=time.monotonic)
     destroyed: bool = False
     prepared: Prepared | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, request: Mapping[str, object], descriptors: list[int]) -> None:
         """Hand a request and its descriptors to the parked child."""
@@ -137,12 +141,11 @@ class Slot:
         return True
 
     def signal(self, number: int) -> None:
-        """Signal pid 1 of the slot."""
-        if not self.destroyed:
-            try:
-                signal.pidfd_send_signal(self.pidfd, number)
-            except ProcessLookupError:
-                return
+        """Signal pid 1 of the slot; from any thread."""
+        with self._lock:
+            if not self.destroyed:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self.pidfd, number)
 
     def ask(self, word: bytes, descriptors: list[int]) -> int:
         """Ask the helper; returns a descriptor of the workspace's root.
@@ -171,10 +174,11 @@ class Slot:
 
     def destroy(self) -> None:
         """Kill pid 1, and with it all that lives in the slot, and let go of everything."""
-        if self.destroyed:
-            return
         self.signal(signal.SIGKILL)
-        self.destroyed = True
+        with self._lock:
+            if self.destroyed:
+                return
+            self.destroyed = True
         poller = select.poll()
         poller.register(self.pidfd, select.POLLIN)
         poller.poll(5000)
@@ -216,7 +220,7 @@ def build(world: World, order: Order, owner: Owner, group: Group | None, *, prel
             group.close()
         raise
     aid.settimeout(AID_TIMEOUT_S)
-    slot = Slot(owner, order, preloaded, group, requests, control, aid, pid, os.pidfd_open(pid), proc)
+    slot = Slot(world, owner, order, preloaded, group, requests, control, aid, pid, os.pidfd_open(pid), proc)
     _, resident, shared, *_ = read_proc(proc, "1/statm").split()
     slot.shared_bytes = (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
     slot.workspace_bounds = (world.spec.workspace_bytes, world.spec.workspace_files)

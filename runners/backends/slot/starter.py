@@ -132,6 +132,11 @@ class World:
         with self._lock:
             socket.send_fds(master, [text], descriptors)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its first process still runs."""
+        return self._process.poll() is None
+
     def close(self) -> None:
         """End everything in it: its pid 1 sees the closed socket, and with it goes the rest."""
         self.plain.close()

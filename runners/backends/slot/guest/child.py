@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal
 import ctypes
 import marshal
+import mmap
 import os
 import resource
 import signal
@@ -36,13 +37,18 @@ class Post:
     proc: int
     shared_uid: bool
     live: bool
+    started: mmap.mmap
+    """Shared with pid 1: whether the child came as far as its request."""
 
 
 def live(post: Post) -> NoReturn:
     """From birth to exit."""
     try:
         _give_up_rights(post)
-        _begin(*post.requests.recvmsg(_REQUEST_BYTES, 64)[:2])
+        message, ancillary, _, _ = post.requests.recvmsg(_REQUEST_BYTES, 64)
+        post.started[0] = 1
+        post.started.close()
+        _begin(message, ancillary)
     except BaseException:
         try:
             os.write(2, traceback.format_exc().encode())

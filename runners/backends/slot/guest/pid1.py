@@ -6,6 +6,7 @@ Whatever cannot be proved untouched by the kernel's own figures is replaced; wha
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import resource
 import signal
@@ -23,8 +24,6 @@ REPLY = struct.Struct("<iddqI")
 LEFT_OVER, KILLED, WORKSPACE, SCRATCH, NETWORK, WORN = 1, 2, 4, 8, 16, 32
 """Flags: processes were left; killed on the runner's word; replaced: workspace, scratch, network; the slot ends."""
 
-SETUP_FAILED = 125
-"""Exit code of a child that did not come as far as user code."""
 FREEZE, THAW, TERMINATE = 34, 35, 36
 """Real-time signals to pid 1."""
 
@@ -51,7 +50,7 @@ def main(post: Post, requests: socket.socket, control: socket.socket, aid: socke
     proof = Proof(proc)
     _confine(settings)
     proof.begin()
-    init = Init(post, child.Post(requests, proc, settings.shared_uid, post.live), control, aid, proof)
+    init = Init(post, child.Post(requests, proc, settings.shared_uid, post.live, mmap.mmap(-1, 1)), control, aid, proof)
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -104,6 +103,13 @@ def _confine(settings: Settings) -> None:
     linux.prctl(linux.PR_SET_DUMPABLE, 0 if settings.shared_uid else 1)
 
 
+def _kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # it has just ended
+
+
 class Init:
     """The loop of pid 1."""
 
@@ -115,28 +121,27 @@ class Init:
         self._child = 0
         signal.signal(signal.SIGUSR1, self._on_kill)
         if post.live:
-            signal.signal(signal.SIGUSR2, lambda *_: os.kill(self._child, signal.SIGINT))
-            signal.signal(FREEZE, lambda *_: os.kill(-1, signal.SIGSTOP))
-            signal.signal(THAW, lambda *_: os.kill(-1, signal.SIGCONT))
-            signal.signal(TERMINATE, lambda *_: os.kill(self._child, signal.SIGTERM))
+            signal.signal(signal.SIGUSR2, lambda *_: _kill(self._child, signal.SIGINT))
+            signal.signal(FREEZE, lambda *_: _kill(-1, signal.SIGSTOP))
+            signal.signal(THAW, lambda *_: _kill(-1, signal.SIGCONT))
+            signal.signal(TERMINATE, lambda *_: _kill(self._child, signal.SIGTERM))
 
     def _on_kill(self, *_: object) -> None:
         self._killed = True
-        try:
-            os.kill(-1, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        _kill(-1, signal.SIGKILL)
 
     def serve_one(self) -> bool:
         """Fork, wait, clean, answer; False when this slot has had its day."""
         self._proof.reset_pids()
+        started = self._child_post.started
+        started[0] = 0
         # Not os.fork: pid 1 has one thread and holds no lock, so Python's work after a fork has nothing to repair.
         self._child = linux.HOT.fork()
         if self._child == 0:
             child.live(self._child_post)
         status, user_s, system_s, peak_kib = self._wait()
-        if status == SETUP_FAILED << 8:
-            self._control.send(b"!the run's child could not be set up")
+        if not started[0] and not self._killed:  # the next one would fare no better
+            self._control.send(b"!the run's child ended before its request")
             return False
         left_over, more_s = self._clear()
         flags = LEFT_OVER if left_over else 0
