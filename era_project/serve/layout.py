@@ -44,6 +44,8 @@ def make_folders(state: Path, block: UidBlock | None) -> None:
         (state / name).mkdir(exist_ok=True, mode=0o700)
     for name in ("postgres", "valkey"):
         (state / "sockets" / name).mkdir(exist_ok=True, mode=0o700)
+    # Sandboxes of other uids walk to their own folder in it.
+    (state / "workspaces").chmod(0o711)
     if block is None:
         return
     (state / "sockets").chmod(0o755)

@@ -27,7 +27,7 @@ from era_project.serve.failures import CannotServe
 
 logger = logging.getLogger(__name__)
 
-RECIPE = "1"
+RECIPE = "2"
 """Part of the folder's name: a change in what this module does makes a new folder."""
 
 PYTHON_MODULE = "github.com/kluctl/go-embed-python"
@@ -142,6 +142,9 @@ def _copy_node(target: Path) -> None:
     (target / "bin").mkdir(parents=True)
     shutil.copy2(package / "bin" / "node", target / "bin" / "node")
     shutil.copytree(package / "lib" / "node_modules" / "npm", target / "lib" / "node_modules" / "npm", symlinks=True)
+    # The JavaScript parser that node carries inside, as a file for the drivers.
+    extract = Path(__file__).resolve().parents[2] / "runners" / "drivers" / "extract_acorn.cjs"
+    _tried(target / "bin" / "node", extract, target / "lib")
 
 
 def _copy_deno(target: Path) -> None:
