@@ -16,6 +16,7 @@ venv:
 	@ERA_DEV=1 ./agent setup
 
 test: venv
+	$(PY) -m tests.minio build
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m 'not large and not soak and not chaos' $(ARGS)
 
 test-large: venv

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -12,10 +13,10 @@ from pathlib import Path
 
 from storage_app.objects import CHUNK_BYTES, MissingObjectError, Waiting, disk_errors, store_down, write_all
 
-DIGEST_LENGTH = 64
 SYNCED_ALONE = 8
 """Up to so many files an fsync each costs less than one syncfs."""
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -83,7 +84,7 @@ class FolderStore:
                 probe.unlink()
 
     def _path(self, sha256: str) -> Path:
-        if len(sha256) != DIGEST_LENGTH or not sha256.isalnum():
+        if not _DIGEST.fullmatch(sha256):
             raise ValueError(f"not a sha-256: {sha256!r}")
         return self._root / sha256[:2] / sha256[2:]
 

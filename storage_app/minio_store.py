@@ -15,7 +15,7 @@ from minio.error import InvalidResponseError, S3Error, ServerError
 from era_project.conf import Conf
 from storage_app.objects import CHUNK_BYTES, MissingObjectError, Waiting, disk_full, store_down
 
-MISSING = frozenset({"NoSuchKey", "NoSuchObject"})
+MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchBucket"})
 FULL = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"})
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60

@@ -45,3 +45,11 @@ def server() -> Iterator[servers.Server]:
     }
     with servers.running(settings, state=own.state / "served") as running:
         yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints which object stores the tests really spoke to."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    told = {value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "spoke to"}
+    for line in sorted(told):
+        terminalreporter.write_line(f"spoke to {line}")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import minio
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 
 from era_project import conf
 from era_project.serve import linux
@@ -49,7 +49,7 @@ class Server:
     def version(self) -> str:
         """What the server itself says."""
         credentials = StaticProvider(self.access_key, self.secret_key)
-        told = minio.MinioAdmin(self.endpoint, credentials=credentials, secure=False).info()
+        told = minio.MinioAdmin(endpoint=self.endpoint, credentials=credentials, secure=False).info()
         return str(json.loads(told)["servers"][0]["version"])
 
 
@@ -126,21 +126,35 @@ def serve(data: Path) -> Iterator[Server]:
         server = Server(f"127.0.0.1:{_free_port()}", "era-tests", secrets.token_hex(16))
         process = _start(program, data, server)
         try:
-            if wait_until(lambda: _is_ready(server) or process.poll() is not None, READY_S, "MinIO's start"):
-                if process.poll() is None:
-                    yield server
-                    return
-                assert attempt + 1 < ATTEMPTS, f"MinIO does not start: {(data / 'log').read_text()[-2000:]}"
+            if _comes_up(server, process):
+                yield server
+                return
+            assert attempt + 1 < ATTEMPTS, f"MinIO does not start: {(data / 'log').read_text()[-2000:]}"
         finally:
             process.kill()
             process.wait()
+
+
+def _comes_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
+    """Whether it serves; False: it ended at once, for its port was taken after we had looked."""
+    wait_until(lambda: process.poll() is not None or _is_ready(server), READY_S, "MinIO's start")
+    return process.poll() is None
 
 
 def _start(program: Path, data: Path, server: Server) -> subprocess.Popen[bytes]:
     data.mkdir(parents=True, exist_ok=True)
     with (data / "log").open("wb") as log:
         return subprocess.Popen(
-            [program, "server", "--quiet", "--address", server.endpoint, "--console-address", "127.0.0.1:0", data / "disk"],
+            [
+                program,
+                "server",
+                "--quiet",
+                "--address",
+                server.endpoint,
+                "--console-address",
+                "127.0.0.1:0",
+                data / "disk",
+            ],
             env={
                 "HOME": str(data),
                 "MINIO_ROOT_USER": server.access_key,
@@ -151,7 +165,7 @@ def _start(program: Path, data: Path, server: Server) -> subprocess.Popen[bytes]
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            preexec_fn=linux.dying_with_parent(signal.SIGKILL),
+            preexec_fn=linux.dying_with_parent(signal.SIGKILL),  # noqa: PLW1509 - two system calls
         )
 
 
@@ -164,7 +178,7 @@ def _free_port() -> int:
 def _is_ready(server: Server) -> bool:
     try:
         with urllib.request.urlopen(f"http://{server.endpoint}/minio/health/ready", timeout=2) as answer:
-            return answer.status == 200
+            return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
