@@ -15,6 +15,7 @@ from typing import Any
 
 RESULT_BYTES = 64 * 1024
 """Source: the contract: the repr of the last expression, at most 64 KiB."""
+HISTORY_CHARACTERS = 1 << 20
 INTERRUPTED = 130
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _COROUTINE = 0x80  # inspect.CO_COROUTINE, without the cost of inspect
@@ -42,6 +43,7 @@ class Cells:
         self._count = 0
         self._flags = 0
         self._loop: Any = None
+        self._sources: dict[str, str] = {}
         self.module = types.ModuleType("__main__")
         self.namespace = self.module.__dict__
         self.namespace["__builtins__"] = builtins
@@ -53,7 +55,7 @@ class Cells:
         self._count += 1
         # Functions of earlier runs keep their own source: every run has a name of its own, and no file lies behind it.
         name = f"{self._folder}/main.py" + (f"#{self._count}" if self._count > 1 else "")
-        linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+        self._remember(name, code)
         try:
             return Outcome(0, self._evaluate(code, name))
         except SystemExit as end:
@@ -64,6 +66,27 @@ class Cells:
         except BaseException as error:
             _show(error)
             return Outcome(1, error=_short(error))
+
+    def _remember(self, name: str, code: str) -> None:
+        self._sources[name] = code
+        linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+
+    def history(self) -> tuple[int, dict[str, str]]:
+        """Number of runs so far, and the newest ones' texts by file name, at most 1 MiB of them."""
+        kept: dict[str, str] = {}
+        room = HISTORY_CHARACTERS
+        for name, code in reversed(self._sources.items()):
+            room -= len(code)
+            if room < 0:
+                break
+            kept[name] = code
+        return self._count, dict(reversed(kept.items()))
+
+    def continue_after(self, count: int, sources: dict[str, str]) -> None:
+        """Goes on where another interpreter's ``history`` ended: restored functions show their own lines."""
+        self._count += count
+        for name, code in sources.items():
+            self._remember(name, code)
 
     def _evaluate(self, code: str, name: str) -> str | None:
         flags = _AWAIT | self._flags
@@ -122,7 +145,7 @@ def _short(error: BaseException) -> str:
 def _exit_code(end: SystemExit) -> int:
     if end.code is None:
         return 0
-    if _isinstance(end.code, int):
+    if isinstance(end.code, int):
         return end.code & 255
     print(end.code, file=sys.stderr)
     return 1
@@ -135,7 +158,8 @@ def _show(error: BaseException) -> None:
         trace = trace.tb_next
     trace = _without_loop(trace)
     error.__traceback__ = trace
-    sys.last_exc, sys.last_type, sys.last_value, sys.last_traceback = error, type(error), error, trace
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    vars(sys)["last_exc"] = error
     try:
         if sys.excepthook is not sys.__excepthook__:
             sys.excepthook(type(error), error, trace)

@@ -10,6 +10,7 @@ import binascii
 import builtins
 import io
 import json
+import marshal
 import os
 import signal
 import site
@@ -38,11 +39,13 @@ class Channel:
         os.register_at_fork(after_in_child=self._leave)
 
     def receive(self) -> dict[str, Any]:
+        """The next request; waits for it."""
         size = int.from_bytes(self._exactly(4), "big")
         value: dict[str, Any] = _loads(self._exactly(size))
         return value
 
     def send(self, value: dict[str, Any]) -> None:
+        """Sends one answer whole."""
         content = _dumps(value).encode()
         content = len(content).to_bytes(4, "big") + content
         while content:
@@ -77,7 +80,7 @@ class Streams:
     @staticmethod
     def _text(descriptor: int, errors: str) -> Any:
         raw = io.FileIO(descriptor, "w", closefd=False)
-        return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)  # type: ignore[type-var]
+        return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)
 
     def prepare(self, stdin: bytes | None) -> None:
         """Before a run: the real streams, whatever the last one put there; ``stdin`` ends with its text."""
@@ -110,6 +113,7 @@ class Streams:
         return io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8")
 
     def flush(self) -> None:
+        """Puts out what a program left in streams of its own making."""
         for stream in {sys.stdout, sys.stderr, self._out, self._err}:
             try:
                 stream.flush()
@@ -124,10 +128,12 @@ class Environment:
         self._before: dict[str, str | None] = {}
 
     def enter(self, names: dict[str, str]) -> None:
+        """Sets them, remembering what was there."""
         self._before = {name: _environ.get(name) for name in names}
         _environ.update(names)
 
     def leave(self) -> None:
+        """Puts back what was there; other changes of the program stay."""
         for name, value in self._before.items():
             if value is None:
                 _environ.pop(name, None)
@@ -149,6 +155,7 @@ class Session:
         self._handler: Any = signal.default_int_handler
 
     def serve(self) -> NoReturn:
+        """Answers requests until the host closes the channel."""
         _on(signal.SIGINT, signal.SIG_IGN)
         self._streams.prepare(None)
         operations = {"run": self._run, "snapshot": self._snapshot, "restore": self._restore}
@@ -198,7 +205,8 @@ class Session:
         try:
             import python_snapshot
 
-            content, lost = python_snapshot.take(self._cells.namespace)
+            variables, lost = python_snapshot.take(self._cells.namespace)
+            content = marshal.dumps((self._cells.history(), variables))
         except BaseException as error:
             return {"ok": False, "error": python_cell._short(error)}
         return {"ok": True, "content": binascii.b2a_base64(content, newline=False).decode(), "lost": lost}
@@ -207,7 +215,9 @@ class Session:
         try:
             import python_snapshot
 
-            lost = python_snapshot.restore(self._cells.namespace, binascii.a2b_base64(request["content"]))
+            history, variables = marshal.loads(binascii.a2b_base64(request["content"]))
+            self._cells.continue_after(*history)
+            lost = python_snapshot.restore(self._cells.namespace, variables)
         except BaseException as error:
             return {"ok": False, "error": python_cell._short(error)}
         return {"ok": True, "lost": lost}

@@ -1,0 +1,1 @@
+"""Programs that run inside sandboxes; the host only copies them there."""
