@@ -46,6 +46,9 @@ WHERE s.id = r.session_id AND r.session_id = ANY(%s::bigint[]) AND r.status = 'q
 RETURNING r.id, r.language, n.name"""
 
 KEPT = ("stdout", "stderr")
+WITHOUT_OUTPUT = dict.fromkeys(KEPT)
+NUL = b"\\u0000"
+"""NUL as JSON writes it, or text that looks so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Final:
         reply_to: the list that its caller reads.
     """
 
-    row: Mapping[str, Any]
+    row: dict[str, Any]
     node: str
     lease: int
     reply_to: str | None
@@ -97,10 +100,9 @@ def write(connection: Connection, finals: Sequence[Final]) -> set[UUID]:
 
 def parameters(finals: Sequence[Final]) -> tuple[Any, ...]:
     """What :data:`FINISH` takes; all of ``finals`` are of one node."""
-    rows = [_plain(final) for final in finals]
     ids = [final.id for final in finals]
     outputs = [[_inline(final.row, stream) for final in finals] for stream in KEPT]
-    return (msgspec.json.encode(rows).decode(), ids, *outputs, finals[0].node)
+    return (_plain(finals), ids, *outputs, finals[0].node)
 
 
 def reply(finals: Iterable[Final]) -> None:
@@ -129,10 +131,11 @@ def send(heads: Sequence[Message]) -> None:
         logger.warning("The broker did not answer: %s", error, extra={"action": "publish_failed"})
 
 
-def _plain(final: Final) -> dict[str, Any]:
-    """The row for Postgres' JSON: without what goes as bytes, and without NUL, which its texts refuse."""
-    row = {name: _clean(value) for name, value in final.row.items() if name not in KEPT}
-    return row | {"lease": final.lease}
+def _plain(finals: Sequence[Final]) -> str:
+    """The rows as JSON without what goes as bytes, and without NUL, which Postgres' texts refuse."""
+    rows = [final.row | {"lease": final.lease, **WITHOUT_OUTPUT} for final in finals]
+    encoded = msgspec.json.encode(rows)
+    return (msgspec.json.encode(_clean(rows)) if NUL in encoded else encoded).decode()
 
 
 def _inline(row: Mapping[str, Any], stream: str) -> bytes | None:

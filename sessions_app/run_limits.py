@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 
@@ -33,7 +34,7 @@ def environment(running: Running) -> Mapping[str, str]:
 def limits(running: Running, *, in_session: bool) -> Limits:
     """What the run may use here; what this node cannot give is capped, with a warning."""
     claimed = running.claimed
-    cores = float(os.cpu_count() or 1)
+    cores = _cores()
     if claimed.cpu_count > cores:
         running.warnings.append(f"cpu_count: this node has {cores:g} cores, so the run got those.")
     memory_bytes = claimed.memory_mib * MIB
@@ -44,3 +45,8 @@ def limits(running: Running, *, in_session: bool) -> Limits:
         workspace_bytes=conf().workspace_bytes if in_session else memory_bytes // 2,
         workspace_files=conf().workspace_files,
     )
+
+
+@functools.cache
+def _cores() -> float:
+    return float(os.cpu_count() or 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -113,7 +113,7 @@ def _figures(row: Mapping[str, Any]) -> dict[str, Any]:
         "execution_time_ms": elapsed_ms,
         "duration": None if elapsed_ms is None else f"{elapsed_ms / 1e3:.3f}s",
         "files_modified": row["files_modified"],
-        "changes": row["changes"],
+        "changes": _in_order(CHANGES, row["changes"]) if row["changes"] else None,
     }
 
 
@@ -131,7 +131,7 @@ def _circumstances(row: Mapping[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {
         "warnings": row["warnings"],
         "truncated": {"stdout": row["stdout_truncated"], "stderr": row["stderr_truncated"]},
-        "usage": row["usage"] or NO_USAGE,
+        "usage": _in_order(USAGE, row["usage"] or {}),
         "sandbox": row["sandbox"],
         "node": row["node"],
         "created_at": moment(row["created_at"]),
@@ -143,9 +143,13 @@ def _circumstances(row: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-NO_USAGE: Mapping[str, None] = dict.fromkeys(
-    ("cpu_time_ms", "memory_peak_bytes", "wall_time_ms", "compile_time_ms", "queue_time_ms")
-)
+USAGE = ("cpu_time_ms", "memory_peak_bytes", "wall_time_ms", "compile_time_ms", "queue_time_ms")
+CHANGES = ("created", "changed", "deleted")
+
+
+def _in_order(names: Sequence[str], made: Mapping[str, Any]) -> dict[str, Any]:
+    """The contract's order, whatever Postgres' jsonb makes of it: an answer made again has the same bytes."""
+    return {name: made.get(name) for name in names}
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -14,10 +14,11 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("node")
 
-FIELDS = (
-    "run_id session_id language status stdout stderr stdout_bytes stderr_bytes exit_code signal execution_time_ms "
-    "duration files_modified changes warnings truncated usage sandbox node created_at started_at finished_at"
-).split()
+FIELDS = [
+    *("run_id", "session_id", "language", "status", "stdout", "stderr", "stdout_bytes", "stderr_bytes", "exit_code"),
+    *("signal", "execution_time_ms", "duration", "files_modified", "changes", "warnings", "truncated", "usage"),
+    *("sandbox", "node", "created_at", "started_at", "finished_at"),
+]
 
 
 def test_the_run_object_has_the_contracts_fields_in_their_order() -> None:
@@ -102,11 +103,11 @@ def test_a_run_that_nobody_waits_for_ends_all_the_same() -> None:
     started = start("print(1)", wait=False)
     started.accepted.result(30)
 
-    def ended() -> dict[str, Any] | None:
-        run = runs.get(started.run_id, owner_id=owners.default_id())
-        return run if run["status"] == "succeeded" else None
+    def run() -> dict[str, Any]:
+        return runs.get(started.run_id, owner_id=owners.default_id())
 
-    assert wait_until(ended, 60, "the run ends")["stdout"] == "1\n"
+    wait_until(lambda: run()["status"] == "succeeded", 60, "the run ends")
+    assert run()["stdout"] == "1\n"
     assert not started.finished.done()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from era_project.conf import get as conf
 from era_project.errors import InvalidInput, LimitExceeded, NotFound
-from sessions_app import messages, reaper, sealing
+from sessions_app import connections, messages, reaper, sealing
 from sessions_app.connections import Connection
 from sessions_app.models import Owner, Run, RunStatus, Session
 from sessions_app.services import owners, runs
@@ -155,7 +155,7 @@ def test_a_lost_message_is_sent_again(own: Connection) -> None:
     started = start("", language=language)
     started.accepted.result(30)
     queue = messages.queue_of(language, None)
-    messages.connections.broker().delete(queue)
+    connections.broker().delete(queue)
     own.execute(
         "UPDATE sessions_app_run SET published_at = now() - interval '6 s', created_at = now() - interval '6 s' "
         "WHERE id = %s",
@@ -167,10 +167,10 @@ def test_a_lost_message_is_sent_again(own: Connection) -> None:
         return messages.waiting(queue, at_most=10) == {started.run_id}
 
     wait_until(sent_again, 30, "the message is there again")
-    before = messages.connections.broker().llen(queue)
+    before = connections.broker().llen(queue)
     own.execute("UPDATE sessions_app_run SET published_at = now() - interval '6 s' WHERE id = %s", (started.run_id,))
     reaper.reap(own, judge=False)
-    assert messages.connections.broker().llen(queue) == before
+    assert connections.broker().llen(queue) == before
     runs.cancel(started.run_id, owner_id=owners.default_id())
 
 

@@ -18,9 +18,8 @@ AT = datetime(2026, 1, 2, 3, 4, 5, 678_999, tzinfo=UTC)
 
 def row(**more: Any) -> dict[str, Any]:
     """A finished one-shot's row."""
-    nothing = dict.fromkeys(
-        "seq signal execution_time_ms files_modified changes data data_error result state usage sandbox node message".split()
-    )
+    names = ("seq", "signal", "execution_time_ms", "files_modified", "changes", "data", "data_error", "result", "state")
+    nothing = dict.fromkeys((*names, "usage", "sandbox", "node", "message"))
     given: dict[str, Any] = {
         "id": uuid.UUID(int=1),
         "session_name": "s",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -103,7 +104,7 @@ def test_a_message_is_what_celery_would_send() -> None:
     assert ours["headers"] == theirs.headers
     assert ours["properties"]["delivery_info"]["routing_key"] == "era.lang.python"
     with app.connection_for_write() as connection:
-        channel = connection.default_channel
+        channel: Any = connection.default_channel
         queue = f"test.{run_id}"
         channel.client.lpush(queue, messages._encode(Message(run_id, queue)))
         received = channel.basic_get(queue, no_ack=True)
