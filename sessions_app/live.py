@@ -6,47 +6,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from runners.backends.base import Hooks
-from runners.types import Limits, RunResult, RunSpec, Snapshot
+from runners.backends.base import Live as Sandbox
+from runners.types import Limits, Snapshot
 from sessions_app.workspace import Workspace
 
 SNAPSHOT_TIMEOUT_S = 15.0
 """What an interpreter may take to save its variables."""
 RESTORE_TIMEOUT_S = 15.0
-
-
-class Sandbox(Protocol):
-    """What a session needs of a kept sandbox."""
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the interpreter still answers."""
-
-    def run(self, spec: RunSpec, hooks: Hooks) -> RunResult:
-        """Run in the kept interpreter."""
-
-    def interrupt(self) -> None:
-        """SIGINT to the current run."""
-
-    def freeze(self) -> None:
-        """Let nothing of it run."""
-
-    def thaw(self) -> None:
-        """Let it run again."""
-
-    def memory_bytes(self) -> int:
-        """What it holds now."""
-
-    def snapshot(self, *, timeout_s: float) -> Snapshot | None:
-        """Its variables as far as they can be saved; None: it gave none."""
-
-    def restore(self, content: bytes, *, timeout_s: float) -> tuple[str, ...]:
-        """Bring variables back; names of those that could not be."""
-
-    def close(self) -> None:
-        """End it at once, from any thread, in mid-run too."""
 
 
 @dataclass(slots=True, eq=False)

@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from runners.backends.base import Live as Sandbox
 from runners.types import Limits
 from sessions_app import control, states
-from sessions_app.live import Live, Sandbox
+from sessions_app.live import Live
 from sessions_app.states import LIVE_STATES, State
 from sessions_app.workspace import Workspace
 from storage_app import blobs

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from runners.backends.base import Hooks
 from runners.cancel import Cancel
 from runners.types import OnOutput, RunResult, RunSpec
 from sessions_app.live import Live
@@ -35,7 +34,7 @@ class LivePlace:
     ) -> RunResult:
         """Run in the kept interpreter; :attr:`state` and :attr:`session_update` then say what became of it."""
         self._live.is_dirty = True
-        result = self._live.sandbox.run(spec, Hooks(on_output, on_start, cancel))
+        result = self._live.sandbox.run(spec, on_output=on_output, on_start=on_start, cancel=cancel)
         if result.state_lost is not None or not self._live.sandbox.is_alive:
             reason = result.state_lost or "The sandbox ended with the run."
             self.state = {"status": "lost", "reason": reason, "lost": []}
