@@ -42,6 +42,7 @@ def server() -> Iterator[servers.Server]:
         "ERA_RUNTIMES_DIR": str(own.runtimes.parent),
         "ERA_NODE_NAME": f"server-{own.name}",
         "ERA_LOG_LEVEL": "info",
+        "ERA_WEBHOOK_ALLOW_PRIVATE": "true",
     }
     with servers.running(settings, state=own.state / "served") as running:
         yield running

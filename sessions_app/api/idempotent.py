@@ -75,25 +75,32 @@ class _Replayed:
 
 
 class _Kept:
-    """``send`` that keeps a JSON answer of moderate size."""
+    """``send`` that settles what becomes of the key before the end of the answer goes out."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, claim: Claim) -> None:
         self._send = send
-        self.status = 0
-        self.is_whole = False
-        self.body: bytes | None = b""
+        self._claim = claim
+        self._status = 0
+        self._body: bytes | None = b""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            if (b"content-type", b"text/event-stream") in [(n.lower(), v) for n, v in message["headers"]]:
-                self.body = None
+            self._status = message["status"]
+            if (b"content-type", b"text/event-stream") in message["headers"]:
+                self._body = None
         else:
-            self.is_whole = not message.get("more_body", False)
-            if self.body is not None:
-                self.body += message.get("body", b"")
-                self.body = self.body if len(self.body) <= LARGEST_ANSWER_BYTES else None
+            if self._body is not None:
+                self._body += message.get("body", b"")
+                self._body = self._body if len(self._body) <= LARGEST_ANSWER_BYTES else None
+            if not message.get("more_body", False):
+                await self._settle()
         await self._send(message)
+
+    async def _settle(self) -> None:
+        if self._status in DID_NOTHING and await _made_no_run(self._claim):
+            await hub().in_thread(idempotency.release, self._claim)
+        else:
+            await hub().in_thread(_keep, self._claim, self._status, self._body)
 
 
 def _call(scope: Scope, key: str, body: bytes) -> Call:
@@ -128,17 +135,12 @@ async def _answer(app: App, call: Call, scope: Scope, receive: Receive, send: Se
 
 async def _run_first(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     claim: Claim = scope[SCOPE_KEY]
-    kept = _Kept(send)
     try:
-        await app(scope, receive, kept)
-    except BaseException as error:
-        if isinstance(error, Exception) and not kept.status and await _made_no_run(claim):
+        await app(scope, receive, _Kept(send, claim))
+    except Exception:
+        if await _made_no_run(claim):
             await hub().in_thread(idempotency.release, claim)
         raise
-    if kept.status in DID_NOTHING and await _made_no_run(claim):
-        await hub().in_thread(idempotency.release, claim)
-    elif kept.is_whole:
-        await hub().in_thread(_keep, claim, kept.status, kept.body)
 
 
 def _keep(claim: Claim, status: int, answer: bytes | None) -> None:
