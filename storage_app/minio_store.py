@@ -18,7 +18,8 @@ from storage_app.objects import CHUNK_BYTES, MissingObjectError, Waiting, disk_f
 MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchBucket"})
 FULL = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"})
 CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 60
+READ_TIMEOUT_S = 30
+CHECK_TIMEOUT_S = 3
 CONNECTIONS = 32
 UPLOADS_AT_ONCE = 8
 
@@ -26,27 +27,19 @@ UPLOADS_AT_ONCE = 8
 class MinioStore:
     """One bucket; an object's key is its digest, below two characters of it."""
 
-    def __init__(self, client: Minio, bucket: str) -> None:
+    def __init__(self, client: Minio, quick: Minio, bucket: str) -> None:
         self._client = client
+        self._quick = quick
         self._bucket = bucket
         self._has_bucket = False
 
     @classmethod
     def from_settings(cls, settings: Conf) -> Self:
         """The store that ``ERA_S3_*`` name; the bucket is made when it is first needed."""
-        pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
-            maxsize=CONNECTIONS,
-            retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[502, 503, 504]),
+        patient = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[502, 503, 504])
+        return cls(
+            _client(settings, READ_TIMEOUT_S, patient), _client(settings, CHECK_TIMEOUT_S, False), settings.s3_bucket
         )
-        client = Minio(
-            settings.s3_endpoint,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key,
-            secure=settings.s3_secure,
-            http_client=pool,
-        )
-        return cls(client, settings.s3_bucket)
 
     def put_all(self, files: Sequence[Waiting]) -> None:
         """Uploads files, a few at a time."""
@@ -103,23 +96,37 @@ class MinioStore:
                 yield str(found.object_name).replace("/", "")
 
     def check(self) -> None:
-        """Asks for the bucket, past what is remembered."""
+        """Asks for the bucket, past what is remembered, and does not wait long."""
         with _errors():
             self._has_bucket = False
-            self._need_bucket()
+            self._need_bucket(self._quick)
 
-    def _need_bucket(self) -> None:
+    def _need_bucket(self, client: Minio | None = None) -> None:
+        client = client or self._client
         if not self._has_bucket:
-            if not self._client.bucket_exists(self._bucket):
-                self._make_bucket()
+            if not client.bucket_exists(self._bucket):
+                self._make_bucket(client)
             self._has_bucket = True
 
-    def _make_bucket(self) -> None:
+    def _make_bucket(self, client: Minio) -> None:
         try:
-            self._client.make_bucket(self._bucket)
+            client.make_bucket(self._bucket)
         except S3Error as error:
             if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 raise
+
+
+def _client(settings: Conf, read_timeout_s: float, retries: urllib3.Retry | bool) -> Minio:
+    pool = urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s), maxsize=CONNECTIONS, retries=retries
+    )
+    return Minio(
+        settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+        secure=settings.s3_secure,
+        http_client=pool,
+    )
 
 
 def _key(sha256: str) -> str:

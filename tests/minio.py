@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.util
+import io
 import json
 import secrets
 import shutil
@@ -16,13 +17,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import minio
+import minio.error
+import urllib3
 from minio.credentials.providers import StaticProvider
 
 from era_project import conf
@@ -35,7 +36,9 @@ RELEASE = "2026-02-12T20:18:48Z"
 """Source: `go list -m -json github.com/minio/minio@latest`; the checksum is verified against Go's database."""
 BUILD_S = 1500
 ATTEMPTS = 3
-READY_S = 60.0
+READY_S = 90.0
+PROBE_S = 2.0
+PROBE = "probe"
 
 
 @dataclass(frozen=True)
@@ -176,11 +179,20 @@ def _free_port() -> int:
 
 
 def _is_ready(server: Server) -> bool:
+    """Whether it does real work: its own health check says so a little too early."""
+    pool = urllib3.PoolManager(timeout=PROBE_S, retries=False)
+    client = minio.Minio(
+        server.endpoint, server.access_key, server.secret_key, secure=False, region="us-east-1", http_client=pool
+    )
     try:
-        with urllib.request.urlopen(f"http://{server.endpoint}/minio/health/ready", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+        if not client.bucket_exists(PROBE):
+            client.make_bucket(PROBE)
+        client.put_object(PROBE, PROBE, io.BytesIO(b"x"), 1)
+    except (minio.S3Error, minio.error.ServerError, urllib3.exceptions.HTTPError, OSError):
         return False
+    finally:
+        pool.clear()
+    return True
 
 
 if __name__ == "__main__":

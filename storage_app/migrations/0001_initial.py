@@ -5,19 +5,20 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Blob',
+            name="Blob",
             fields=[
-                ('sha256', models.CharField(db_collation='C', max_length=64, primary_key=True, serialize=False)),
-                ('size', models.BigIntegerField()),
-                ('touched_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), db_index=True)),
+                ("sha256", models.CharField(db_collation="C", max_length=64, primary_key=True, serialize=False)),
+                ("size", models.BigIntegerField()),
+                (
+                    "touched_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), db_index=True),
+                ),
             ],
         ),
     ]
