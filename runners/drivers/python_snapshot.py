@@ -139,19 +139,43 @@ class _Source:
         return self._file.readline()
 
 
+class _Unpickler(dill.Unpickler):  # type: ignore[misc]
+    """Can be given the objects that another one had made."""
+
+    def __init__(self, source: _Source, made: list[Any]) -> None:
+        super().__init__(source)
+        self._source = source
+        self._made = made
+        entries = (
+            pickle.BININT + number.to_bytes(4, "little") + pickle.BINPERSID + pickle.MEMOIZE + pickle.POP
+            for number in range(len(made))
+        )
+        self.load_piece(b"\x80\x05" + b"".join(entries) + pickle.NONE + pickle.STOP)
+
+    def persistent_load(self, number: int) -> Any:
+        return self._made[number]
+
+    def load_piece(self, content: bytes) -> Any:
+        self._source.put(content)
+        return self.load()
+
+    def replaced(self, end: int) -> _Unpickler:
+        """One without what a failed piece left, knowing ``end`` objects: later pieces count on their number."""
+        memo = self.memo.copy()
+        return _Unpickler(_Source(), [memo.get(number) for number in range(end)])
+
+
 def restore(namespace: dict[str, Any], content: bytes) -> list[str]:
     """Puts the variables of a snapshot into ``namespace``; returns the names of those that could not be restored."""
-    source = _Source()
-    unpickler = dill.Unpickler(source)
+    unpickler = _Unpickler(_Source(), [])
     lost: list[str] = []
     failed: set[int] = set()
     for number, plain in enumerate(pickle.loads(content)):
         piece = _Piece(*plain)
-        source.put(piece.content)
         try:
-            value = unpickler.load()
+            value = unpickler.load_piece(piece.content)
         except BaseException:
-            _fill_memo(unpickler, piece.memo_end)
+            unpickler = unpickler.replaced(piece.memo_end)
             failed.add(number)
         if number in failed or not failed.isdisjoint(piece.uses):
             failed.add(number)
@@ -159,9 +183,3 @@ def restore(namespace: dict[str, Any], content: bytes) -> list[str]:
         else:
             namespace[piece.name] = value
     return lost
-
-
-def _fill_memo(unpickler: Any, end: int) -> None:
-    """Later pieces count on the number of objects before them."""
-    memo = unpickler.memo.copy()
-    unpickler.memo = {index: memo.get(index) for index in range(end)}

@@ -74,7 +74,12 @@ class Place:
         ours, theirs = socket.socketpair()
         ours.settimeout(DEADLINE_S)
         argv = [*program.argv(runtimes=str(self.runtimes), drivers=str(DRIVERS)), *more]
-        environment = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", **program.env(runtimes=str(self.runtimes))}
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": "/tmp",
+            "LANG": "C.UTF-8",
+            **program.env(runtimes=str(self.runtimes)),
+        }
         environment |= {"DENO_DIR": str(self.runtimes.parent / "deno-dir")}
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", LAUNCHER, str(theirs.fileno()), *argv],
@@ -176,7 +181,9 @@ class Session:
         program = LANGUAGES[language].live
         assert program is not None
         self.process, self.channel = place.start(program, str(place.workspace))
-        assert self.process.stdin and self.process.stdout and self.process.stderr
+        assert self.process.stdin
+        assert self.process.stdout
+        assert self.process.stderr
         self.process.stdin.close()
         self.stdout = Pump(self.process.stdout.fileno())
         self.stderr = Pump(self.process.stderr.fileno())
@@ -191,7 +198,10 @@ class Session:
         """Sends a piece of code."""
         self._count += 1
         given = None if stdin is None else base64.b64encode(stdin).decode()
-        send(self.channel, {"op": "run", "id": self._count, "code": code, "args": [], "env": {}, "stdin": given, **request})
+        send(
+            self.channel,
+            {"op": "run", "id": self._count, "code": code, "args": [], "env": {}, "stdin": given, **request},
+        )
 
     def finish(self) -> Reply:
         """Waits for the answer."""
@@ -235,7 +245,8 @@ class Session:
         code = self.process.wait(DEADLINE_S)
         self.stdout.end()
         self.stderr.end()
-        assert self.process.stdout and self.process.stderr
+        assert self.process.stdout
+        assert self.process.stderr
         self.process.stdout.close()
         self.process.stderr.close()
         return code

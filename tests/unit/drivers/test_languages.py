@@ -35,6 +35,8 @@ def test_versions_are_read_and_new_enough(place: Place, name: str) -> None:
 
 
 def test_python_imports_are_seen() -> None:
-    code = "import os, json as j\nfrom asyncio.tasks import gather\ndef f():\n    import sqlite3; import a.b\nimport x # y"
+    code = (
+        "import os, json as j\nfrom asyncio.tasks import gather\ndef f():\n    import sqlite3; import a.b\nimport x # y"
+    )
     assert {"os", "json", "asyncio", "sqlite3", "x"} <= imports(code)
     assert imports("print('no import')") == frozenset()

@@ -65,7 +65,8 @@ throw new Error('line 7');
     ended = place.once("typescript", code)
     assert ended.stdout == "1 2 4 5\n"
     assert f"{place.workspace}/main.ts:7:7" in ended.stderr
-    assert ended.told[:1] == b"C" and len(ended.told) == 9
+    assert ended.told[:1] == b"C"
+    assert len(ended.told) == 9
 
 
 def test_typescript_errors_of_syntax_are_the_compilers(place: Place) -> None:
@@ -108,7 +109,8 @@ func main() {
     ended = place.once("go", code, args=["a"], env={"GREETING": "hello"}, stdin=b"input")
     assert (ended.exit_code, ended.stdout) == (2, "[a] hello input\n")
     assert f"{place.workspace}/main.go:12" in ended.stderr
-    assert ended.told[:1] == b"C" and len(ended.told) == 9
+    assert ended.told[:1] == b"C"
+    assert len(ended.told) == 9
     assert list(place.workspace.iterdir()) == []
 
 
