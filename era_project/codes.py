@@ -17,6 +17,7 @@ class Code:
 CODES: Mapping[str, Code] = {
     "INVALID_INPUT": Code(400, "A field, a parameter or a part of the path is not what it must be; `field` names it."),
     "INVALID_JSON": Code(400, "The body is no JSON object in UTF-8, or has numbers or nestings that readers choke on."),
+    "MALFORMED_REQUEST": Code(400, "What came is no HTTP/1.1 that can be read."),
     "UNKNOWN_FIELD": Code(
         400, "The body or the query has a name that the route does not know; `hint` has the nearest."
     ),

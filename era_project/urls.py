@@ -19,6 +19,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/sessions/<str:session>/interrupt", sessions.Interrupt.as_view()),
     path("api/runs", runs.Runs.as_view()),
     path("api/runs/<str:run_id>", runs.RunDoor.as_view()),
+    path("api/runs/<str:run_id>/attach", absent.absent),
     path("api/languages", languages.Languages.as_view()),
     path("health", health.health),
     path("health/live", health.live),

@@ -19,12 +19,13 @@ def main(descriptors: list[int]) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "era_project.settings")
     import uvicorn
 
+    from era_project import http_protocol
     from era_project.asgi import application
 
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=http_protocol.Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
