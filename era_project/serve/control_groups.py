@@ -29,23 +29,32 @@ def _own_paths() -> Iterator[tuple[set[str], str]]:
         yield {name for name in controllers.split(",") if name}, path
 
 
-def folders(name: str) -> Iterator[Path]:
-    """Where a group called ``name`` lies below this process's own, in each hierarchy where it exists."""
+def places(name: str) -> Iterator[Path]:
+    """Where a group called ``name`` may lie: below this process's own, in each hierarchy."""
     mounts = list(_mounts())
     for controllers, path in _own_paths():
         for target, offered in mounts:
             if controllers <= offered if controllers else not offered:
-                folder = target / path.lstrip("/") / name
-                if folder.is_dir():
-                    yield folder
+                yield target / path.lstrip("/") / name
 
 
-def clear(name: str) -> None:
-    """Kills whatever runs in the group called ``name`` and removes it; without one nothing happens."""
-    if not name:
-        return
-    for folder in list(folders(name)):
-        _empty(folder)
+def folders(name: str) -> Iterator[Path]:
+    """Those of :func:`places` that exist."""
+    return (folder for folder in places(name) if folder.is_dir())
+
+
+def clear(name: str, *, note: Path | None = None) -> None:
+    """Kills whatever runs in the group called ``name`` and removes it; without one nothing happens.
+
+    ``note`` keeps the places for the next start, which may itself begin in another group.
+    """
+    noted = [Path(line) for line in note.read_text().splitlines()] if note and note.exists() else []
+    here = list(places(name))
+    for folder in {*noted, *here}:
+        if folder.name == name and folder.is_dir():
+            _empty(folder)
+    if note:
+        note.write_text("".join(f"{folder}\n" for folder in here))
 
 
 def _empty(folder: Path) -> None:

@@ -42,7 +42,7 @@ def run(conf: Conf, sockets: Sequence[socket.socket], signals: Signals) -> None:
     state = conf.state_dir
     group = f"era-{place.name_of(state)}"
     records.clear_leftovers(state)
-    control_groups.clear(group)
+    control_groups.clear(group, note=state / "cgroups")
     made = runtimes.prepare(conf.runtimes_root)
     plan = _plan(conf, made, group)
     supervisor = Supervisor(signals, note=state)
