@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from storage_app.objects import CHUNK_BYTES, MissingObjectError, Waiting, disk_errors, store_down, write_all
+from storage_app.objects import CHUNK_BYTES, Waiting, disk_errors, missing, store_down, write_all
 
 SYNCED_ALONE = 8
 """Up to so many files an fsync each costs less than one syncfs."""
@@ -50,7 +50,7 @@ class FolderStore:
         try:
             fd = os.open(self._path(sha256), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
-            raise MissingObjectError(sha256) from None
+            raise missing(sha256) from None
         try:
             yield _chunks(fd, offset, length)
         finally:

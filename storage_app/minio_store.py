@@ -13,7 +13,7 @@ from minio import Minio
 from minio.error import InvalidResponseError, S3Error, ServerError
 
 from era_project.conf import Conf
-from storage_app.objects import CHUNK_BYTES, MissingObjectError, Waiting, disk_full, store_down
+from storage_app.objects import CHUNK_BYTES, MissingObjectError, Waiting, disk_full, missing, store_down
 
 MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchBucket"})
 FULL = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"})
@@ -151,7 +151,7 @@ def _errors() -> Iterator[None]:
 
 def _translated(error: S3Error) -> Exception:
     if error.code in MISSING:
-        return MissingObjectError(str(error.object_name))
+        return missing(str(error.object_name).replace("/", ""))
     if error.code in FULL:
         return disk_full()
     return store_down(str(error.code))

@@ -18,8 +18,10 @@ CHUNK_BYTES = 256 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class MissingObjectError(Exception):
-    """The store has no object of that name."""
+class MissingObjectError(EraError):
+    """The store has no object of that name: bytes that we had are lost."""
+
+    code = "FILE_MISSING"
 
 
 class Waiting(NamedTuple):
@@ -61,6 +63,11 @@ def disk_errors() -> Iterator[None]:
         if error.errno in FULL:
             raise disk_full() from error
         raise
+
+
+def missing(sha256: str) -> MissingObjectError:
+    """The error of bytes that are gone."""
+    return MissingObjectError(f"The object store has lost the bytes {sha256}.")
 
 
 def disk_full() -> EraError:
@@ -107,7 +114,7 @@ def copy_to(objects: ObjectStore, sha256: str, fd: int, size: int) -> None:
             written += len(chunk)
             write_all(fd, chunk)
     if written != size:
-        raise MissingObjectError(f"object {sha256} has {written} bytes where {size} were stored")
+        raise missing(sha256)
 
 
 def write_all(fd: int, content: bytes | memoryview) -> None:
