@@ -36,26 +36,34 @@ class Group:
 
 def groups(*, node: str, languages: Sequence[str], slots: int) -> list[Group]:
     """The groups of a node: where it serves python, that keeps at least half of the slots to itself."""
+    return [Group("node", (node_queue(node), MAINTENANCE), slots + SPARE_THREADS), *by_language(languages, slots)]
+
+
+def by_language(languages: Sequence[str], slots: int) -> list[Group]:
+    """Those of the groups that serve a language whatever the session."""
     others = tuple(language_queue(language) for language in languages if language != PYTHON)
-    made = [Group("node", (node_queue(node), MAINTENANCE), slots + SPARE_THREADS)]
+    made = []
     if PYTHON in languages:
         made.append(Group(PYTHON, (language_queue(PYTHON),), slots + SPARE_THREADS))
     if others:
         share = max(1, slots // 2) if PYTHON in languages else slots
-        made.append(Group("others", others, share + SPARE_THREADS))
+        made.append(Group("-".join(languages), others, share + SPARE_THREADS))
     return made
 
 
 class Consumers:
     """Runs a Celery worker for each group, each in a thread."""
 
-    def __init__(self, node: str, wanted: Iterable[Group]) -> None:
-        self._threads = [self._thread(node, group) for group in wanted]
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._threads: list[threading.Thread] = []
         self._seen: set[UUID] = set()
 
-    def start(self) -> None:
-        """Begin to take messages."""
-        for thread in self._threads:
+    def start(self, wanted: Iterable[Group]) -> None:
+        """Begin to take the messages of ``wanted``; may be called again with others."""
+        made = [self._thread(group) for group in wanted]
+        self._threads += made
+        for thread in made:
             thread.start()
 
     @property
@@ -84,12 +92,12 @@ class Consumers:
         for thread in self._threads:
             thread.join()
 
-    def _thread(self, node: str, group: Group) -> threading.Thread:
+    def _thread(self, group: Group) -> threading.Thread:
         celery = app if group.name == PYTHON else make(group.name)
         set_event_loop(None)  # else all workers of the process would share the first one's loop
         controller = WorkController(
             app=celery,
-            hostname=f"{group.name}@{node}",
+            hostname=f"{group.name}@{self._node}",
             pool_cls="threads",
             concurrency=group.threads,
             queues=list(group.queues),

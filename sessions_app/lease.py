@@ -43,6 +43,7 @@ OURS = """
 SELECT id, extract(epoch FROM now() - started_at) FROM sessions_app_run
 WHERE status = 'running' AND node = %s AND lease = %s"""
 
+SERVES = "UPDATE sessions_app_node SET languages = %s WHERE name = %s AND lease = %s"
 RELEASE = "UPDATE sessions_app_node SET lease_until = now() WHERE name = %s AND lease = %s"
 DRAIN = "UPDATE sessions_app_node SET draining = true WHERE name = %s AND lease = %s"
 
@@ -148,6 +149,12 @@ class Heart(threading.Thread):
                 self._held.lose(run_id, "Its worker never heard that it had claimed the run.")
         for run_id in executing - rows.keys():
             self._held.stop(run_id)
+
+
+def serves(lease: Lease, languages: Mapping[str, str]) -> None:
+    """Tell which languages, by version, this node takes from now on."""
+    with connections.postgres() as connection:
+        connection.execute(SERVES, (Jsonb(dict(languages)), lease.node, lease.number))
 
 
 def release(lease: Lease) -> None:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from era_project import conf as settings
 from runners import tree
 from runners.runner import Runner, RunnerConfig
 from sessions_app import connections, control, execution, finishing, lease, live_commands, workspace
-from sessions_app.consumers import SPARE_THREADS, Consumers, groups
+from sessions_app.consumers import SPARE_THREADS, Consumers, by_language, groups
 from sessions_app.execution import Executor
 from sessions_app.lease import Heart, NodeFacts
 from sessions_app.lives import Lives
@@ -25,6 +26,8 @@ from sessions_app.messages import Message, queue_of
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5
+GO_IS_READY = Path("gocache/importcfg")
+"""The last file that filling go's cache writes."""
 LANGUAGES_OF_RUNS = "SELECT id, language FROM sessions_app_run WHERE id = ANY(%s::uuid[]) AND status = 'queued'"
 
 
@@ -60,13 +63,14 @@ class Worker:
 
     def _serve(self, runner: Runner) -> int:
         options = self._options
-        mine = lease.register(_facts(options, runner))
+        ready = Ready(options, runner)
+        mine = lease.register(_facts(options, runner, ready.languages))
         lives = Lives(runner, node=mine.node)
         lives.start()
         executor = Executor(runner, mine, lives)
         execution.install(executor)
         clear_workspaces()
-        consumers = Consumers(options.name, groups(node=options.name, languages=options.languages, slots=options.slots))
+        consumers = Consumers(options.name)
         heart = Heart(mine, Hands(executor, consumers), on_fenced=self._on_fenced)
         reader = control.Reader(options.name, handlers(executor) | live_commands.handlers(lives))
         heart.start()
@@ -74,10 +78,12 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        consumers.start()
-        logger.info("Node %s serves %s.", options.name, ", ".join(options.languages), extra={"action": "serving"})
+        consumers.start(groups(node=options.name, languages=list(ready.languages), slots=options.slots))
+        logger.info("Node %s serves %s.", options.name, ", ".join(ready.languages), extra={"action": "serving"})
         while not self._stop.wait(LOOK_S) and consumers.is_alive:
-            pass
+            if late := ready.become():
+                consumers.start(by_language(late, options.slots))
+                lease.serves(mine, ready.languages)
         status = 0 if self._stop.is_set() and not self._fenced else 1
         self._end(executor, consumers, mine)
         lives.stop(stores=not self._fenced)
@@ -161,10 +167,29 @@ def default_slots() -> int:
     return settings.get().slot_count or max(4, 2 * (os.cpu_count() or 1))
 
 
-def _facts(options: Options, runner: Runner) -> NodeFacts:
+class Ready:
+    """Which of a node's languages can be run by now: go's build cache may still be filled while the others work."""
+
+    def __init__(self, options: Options, runner: Runner) -> None:
+        wanted = {name: version for name, version in runner.versions.items() if name in options.languages}
+        self.languages = {name: version for name, version in wanted.items() if _is_ready(name)}
+        self._late = {name: version for name, version in wanted.items() if name not in self.languages}
+
+    def become(self) -> list[str]:
+        """Languages that have become ready since the last call."""
+        late = [name for name in self._late if _is_ready(name)]
+        self.languages |= {name: self._late.pop(name) for name in late}
+        return late
+
+
+def _is_ready(language: str) -> bool:
+    return language != "go" or (settings.get().runtimes_dir / GO_IS_READY).exists()
+
+
+def _facts(options: Options, runner: Runner, languages: Mapping[str, str]) -> NodeFacts:
     return NodeFacts(
         name=options.name,
-        languages={name: version for name, version in runner.versions.items() if name in options.languages},
+        languages=languages,
         slots=options.slots,
         enforced=dataclasses.asdict(runner.enforcement),
     )
