@@ -135,6 +135,7 @@ def _basic_checks(walls: Walls) -> dict[str, list[Instruction]]:
         "prlimit64": [*core, _ins(_RETURN, _ALLOW), _ins(_RETURN, EPERM), *_OK],
         "setrlimit": _refuse(0, _RLIMIT_CORE) + _OK,
         "fcntl": list(_OK),
+        "pidfd_open": _refuse(0, 1) + _OK,
     }
 
 

@@ -21,8 +21,16 @@ def run(source: str, args: list[str], *, fork_start: bool = False) -> NoReturn:
     """Run the source as the main module and end the process with its exit code.
 
     Args:
+        source: Python text.
+        args: sys.argv behind the program's name.
         fork_start: Let multiprocessing fork: there is no file that a spawned interpreter could read.
     """
+    code = _become_main(source, args, fork_start)
+    _exit(_finish(code) & 255)
+
+
+def _become_main(source: str, args: list[str], fork_start: bool) -> int:
+    """Exit code; the main module is held by nothing of ours afterwards."""
     main = types.ModuleType("__main__")
     names = main.__dict__
     names["__builtins__"] = builtins
@@ -34,8 +42,7 @@ def run(source: str, args: list[str], *, fork_start: bool = False) -> NoReturn:
     if fork_start:
         _start_by_fork()
     gc.enable()
-    code = _execute(source, names)
-    _exit(_finish(names, code) & 255)
+    return _execute(source, names)
 
 
 def _start_by_fork() -> None:
@@ -80,7 +87,7 @@ def report(error: BaseException) -> None:
     traceback.print_exception(error)
 
 
-def _finish(names: dict[str, Any], code: int) -> int:
+def _finish(code: int) -> int:
     """What the interpreter does at its end: threads, exit functions, destructors, buffers."""
     for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
         try:
@@ -88,14 +95,23 @@ def _finish(names: dict[str, Any], code: int) -> int:
         except BaseException as error:
             report(error)
     if threading.active_count() == 1:  # daemon threads would still look for their names
-        names.clear()  # files that were never closed are written by their destructors
-        gc.collect()
+        _forget_modules()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except BaseException:
             code = code or 120
     return code
+
+
+def _forget_modules() -> None:
+    """Let destructors run and write what lies in the buffers of files that were never closed."""
+    modules = sys.modules
+    del modules["__main__"]
+    own = [name for name, module in modules.items() if str(getattr(module, "__file__", "")).startswith("/workspace")]
+    for name in own:
+        del modules[name]
+    gc.collect()
 
 
 def run_driver(path: str) -> NoReturn:
