@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,32 +69,31 @@ def _says_42(server: Server) -> bool:
     return answer.status == 200 and answer.json["stdout"] == "42\n"
 
 
-def test_start_join_and_end(state: Path, env: dict[str, str]) -> None:
-    first = Server.start(env, state=state)
+def test_three_at_once_and_one_end(state: Path, env: dict[str, str]) -> None:
+    servers = [Server.start(env, state=state, wait=False) for _ in range(3)]
     try:
-        assert first.get("/health").json["status"] == "healthy"
-        answer = first.post("/api/execute", HELLO).json
+        for server in servers:
+            server.wait_ready()
+        (owner,) = (server for server in servers if "Admin: " in server.said())
+        joined, alone = (server for server in servers if server is not owner)
+        assert all(server.get("/health").json["status"] == "healthy" for server in servers)
+        answer = joined.post("/api/execute", HELLO).json
         assert (answer["stdout"], answer["sandbox"]) == ("42\n", "slot")
-        assert "password in" in first.said()
         assert (state / "admin-password").stat().st_mode & 0o777 == 0o600
 
-        again = Server.start(env, state=state, port=first.port, wait=False)
+        again = Server.start(env, state=state, port=owner.port, wait=False)
         assert again.wait_end() == 0
-        assert f"runs already at http://localhost:{first.port}" in again.said()
+        assert f"runs already at http://localhost:{owner.port}" in again.said()
 
-        alone = Server.start(env, state=state)
-        assert _says_42(alone)
         assert alone.stop() == 0
-        assert _says_42(first)
-
-        second = Server.start(env, state=state)
-        assert _says_42(second)
+        assert _says_42(joined)
         parts = _noted(state)
-        assert first.stop(signal.SIGINT) == 0
-        assert second.wait_end() == 0
+        assert owner.stop(signal.SIGINT) == 0
+        assert joined.wait_end() == 0
         _wait_gone(parts)
     finally:
-        first.stop()
+        for server in servers:
+            server.stop()
 
 
 def test_a_killed_server_leaves_nothing_and_its_state_lives_on(state: Path, env: dict[str, str]) -> None:
@@ -170,6 +171,52 @@ def test_an_ordinary_user_needs_no_root(env: dict[str, str]) -> None:
             answer = server.post("/api/execute", {"language": language, "code": code}).json
             assert (answer["stdout"], answer["sandbox"]) == ("42\n", "slot"), answer
     wait_until(lambda: not _processes_of(own.tester_uid), LONG_S, "no process of the user is left")
+
+
+WITHOUT_NAMESPACES = """
+import ctypes, os, sys
+uid, program = int(sys.argv[1]), sys.argv[2:]
+libc = ctypes.CDLL(None)
+ready, mapped = os.pipe(), os.pipe()
+child = os.fork()
+if child == 0:
+    libc.unshare(0x10000000)
+    os.write(ready[1], b"x")
+    os.read(mapped[0], 1)
+    os.setresuid(0, 0, 0)
+    open("/proc/sys/user/max_user_namespaces", "w").write("0")
+    os.setresgid(1000, 1000, 1000)
+    os.setresuid(1000, 1000, 1000)
+    os.execv(program[0], program)
+os.read(ready[0], 1)
+for kind in ("uid", "gid"):
+    open(f"/proc/{child}/{kind}_map", "w").write(f"0 0 1\\n1000 {uid} 1\\n")
+os.write(mapped[1], b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+"""Runs a program as an ordinary user where the kernel allows no further user namespace; the host stays as it is."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make such a place")
+def test_without_user_namespaces_nothing_runs_unsandboxed(env: dict[str, str]) -> None:
+    own = stack.current
+    home = own.base / f"bare-{own.name}"
+    home.mkdir(mode=0o700)
+    os.chown(home, own.tester_uid, own.tester_uid)
+    program = [sys.executable, "-c", WITHOUT_NAMESPACES, str(own.tester_uid)]
+    done = subprocess.run(
+        [*program, str(own.python), "-m", "era_project.serve"],
+        env={**env, "HOME": str(home), "ERA_STATE_DIR": str(home / "state"), "PORT": str(free_port())},
+        cwd=own.code,
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        check=False,
+    )
+    assert done.returncode == 1, done
+    assert "forbid" in done.stderr
+    assert "user namespaces" in done.stderr
+    assert not (home / "state").exists()
 
 
 def _processes_of(uid: int) -> list[str]:
