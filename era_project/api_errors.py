@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import psycopg
 import redis
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
@@ -51,11 +52,11 @@ def _known(exc: BaseException) -> EraError | None:
         return exc
     if isinstance(exc, Http404):
         return NotFound(NO_ROUTE)
-    if isinstance(exc, (RequestDataTooBig,)):
+    if isinstance(exc, RequestDataTooBig):
         return TooLarge("The body is too large.")
     if isinstance(exc, SuspiciousOperation):
         return InvalidInput("The request is malformed.")
-    if isinstance(exc, (OperationalError, InterfaceError)):
+    if isinstance(exc, (OperationalError, InterfaceError, psycopg.OperationalError)):
         return Unavailable("The database cannot be reached; try again, and look at /health.")
     if isinstance(exc, (redis.ConnectionError, redis.TimeoutError, BrokerError)):
         return Unavailable("The broker cannot be reached; try again, and look at /health.")

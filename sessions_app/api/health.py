@@ -29,7 +29,7 @@ _asked: dict[Callable[[], Any], Future[Any]] = {}
 async def health(request: HttpRequest) -> HttpResponse:
     """The state of the parts; 503 when one is down."""
     names = list(parts.CHECKS)
-    *found, sandbox = await asyncio.gather(*(_ask(parts.CHECKS[name]) for name in names), _ask(parts.sandbox))
+    *found, sandbox = await asyncio.gather(*(ask(parts.CHECKS[name]) for name in names), ask(parts.sandbox))
     checks = {name: "ok" if answer is not None else "down" for name, answer in zip(names, found, strict=True)}
     is_well = all(answer is not None for answer in found)
     body = {
@@ -54,7 +54,7 @@ async def live(request: HttpRequest) -> HttpResponse:
     return answers.json({"status": "healthy", "timestamp": moment(timezone.now()), "version": VERSION})
 
 
-async def _ask(question: Callable[[], Any]) -> Any:
+async def ask(question: Callable[[], Any]) -> Any:
     """The answer; None if it failed or did not come in time."""
     under_way = _asked.get(question)
     if under_way is None or under_way.done():

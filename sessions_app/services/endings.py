@@ -8,8 +8,7 @@ from datetime import datetime
 from django.db import connection, transaction
 from django.utils import timezone
 
-from era_project.errors import NotFound
-from sessions_app.services import nodes, runs
+from sessions_app.services import nodes, runs, sessions
 
 DELETED = tuple[int, str, str | None]
 """Key, name and node of a session that is gone."""
@@ -27,7 +26,7 @@ def delete(name: str, *, owner_id: int) -> datetime:
         NotFound: there is no such session.
     """
     if not _end(owner_id, names=[name]):
-        raise NotFound("There is no such session.")
+        raise sessions.unknown(name)
     return timezone.now()
 
 

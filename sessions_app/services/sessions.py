@@ -91,7 +91,7 @@ def get(name: str, *, owner_id: int) -> Session:
     Raises:
         NotFound: there is none, or it is another owner's.
     """
-    return _only(Session.objects.filter(name=name, owner_id=owner_id))
+    return _only(name, Session.objects.filter(name=name, owner_id=owner_id))
 
 
 def locked(name: str, *, owner_id: int) -> Session:
@@ -100,14 +100,19 @@ def locked(name: str, *, owner_id: int) -> Session:
     Raises:
         NotFound: there is none, or it is another owner's.
     """
-    return _only(Session.objects.select_for_update().filter(name=name, owner_id=owner_id))
+    return _only(name, Session.objects.select_for_update().filter(name=name, owner_id=owner_id))
 
 
-def _only(found: QuerySet[Session]) -> Session:
+def _only(name: str, found: QuerySet[Session]) -> Session:
     session = found.first()
     if session is None:
-        raise NotFound("There is no such session.")
+        raise unknown(name)
     return session
+
+
+def unknown(name: str) -> NotFound:
+    """What is told where there is no session of that name, or it is another owner's."""
+    return NotFound(f"There is no session `{name[:128]}`.")
 
 
 def list_(search: Search, *, owner_id: int, limit: int | None = None, offset: int = 0) -> tuple[list[Session], int]:

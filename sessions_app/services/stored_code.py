@@ -19,7 +19,7 @@ def put(name: str, *, owner_id: int, code: str, description: str | None) -> Sess
         code=code, code_description=description, code_updated_at=Now()
     )
     if not kept:
-        raise NotFound("There is no such session.")
+        raise sessions.unknown(name)
     return sessions.get(name, owner_id=owner_id)
 
 

@@ -10,6 +10,8 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from tests.servers import Server
 from tests.waiting import wait_until
 
@@ -35,9 +37,9 @@ def running(server: Server, session: str) -> Any:
     return runs[0]["run_id"] if runs else None
 
 
-def new_session(server: Server) -> str:
+def new_session(server: Server, *, persistent: bool = True) -> str:
     name = f"http-{uuid.uuid4()}"
-    made = server.post("/api/sessions", {"language": "python", "session_id": name, "persistent": False})
+    made = server.post("/api/sessions", {"language": "python", "session_id": name, "persistent": persistent})
     assert made.status == 201, made.body
     return name
 
@@ -70,8 +72,9 @@ def test_a_chunked_body_is_counted(server: Server) -> None:
         assert (response.status, json.loads(response.read())["code"]) == (413, "TOO_LARGE")
 
 
-def test_deleting_a_session_ends_its_run(server: Server) -> None:
-    name = new_session(server)
+@pytest.mark.parametrize("persistent", [True, False])
+def test_deleting_a_session_ends_its_run(server: Server, persistent: bool) -> None:
+    name = new_session(server, persistent=persistent)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(server.post, f"/api/sessions/{name}/run", {"code": SLEEPS})
         wait_until(lambda: running(server, name), WITHIN_S, "the run")

@@ -1,0 +1,33 @@
+"""Health's questions: a part that fails or hangs is down, and one that hangs is asked once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from sessions_app.api import health
+
+
+def test_a_part_that_fails_is_down() -> None:
+    def fails() -> bool:
+        raise OSError("no")
+
+    assert asyncio.run(health.ask(fails)) is None
+
+
+def test_a_part_that_hangs_is_down_and_not_asked_again() -> None:
+    asked = []
+    may_end = threading.Event()
+
+    def hangs() -> bool:
+        asked.append(1)
+        return may_end.wait(60)
+
+    async def twice() -> list[object]:
+        return await asyncio.gather(health.ask(hangs), health.ask(hangs))
+
+    try:
+        assert asyncio.run(twice()) == [None, None]
+        assert len(asked) == 1
+    finally:
+        may_end.set()
