@@ -1,0 +1,1 @@
+"""The doors of the HTTP API: parse, call one service, render."""

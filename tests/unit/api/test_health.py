@@ -24,7 +24,7 @@ def test_a_part_that_hangs_is_down_and_not_asked_again() -> None:
         return may_end.wait(60)
 
     async def twice() -> list[object]:
-        return await asyncio.gather(health.ask(hangs), health.ask(hangs))
+        return list(await asyncio.gather(health.ask(hangs), health.ask(hangs)))
 
     try:
         assert asyncio.run(twice()) == [None, None]
