@@ -67,7 +67,7 @@ def _wait_for(server: Server, language: str) -> None:
 def _scenes(server: Server, plan: hello.Plan) -> None:
     for language in ("python", "node"):
         scenes.session_runs(server, language, plan.count * plan.rounds)
-    scenes.beside_spinners(server, 4, 30)
+    scenes.beside_spinners(server, 4, 3.0)
     scenes.time_limit(server, 3)
     scenes.much_output(server, 5)
     scenes.sleepers(server, 100)

@@ -43,14 +43,14 @@ def sleepers(server: Server, count: int) -> None:
     say(f"{count} runs that sleep 1 s, at once: all answered after {measured.wall_s:.2f} s{_bad(measured)}")
 
 
-def beside_spinners(server: Server, spinners: int, count: int) -> None:
+def beside_spinners(server: Server, spinners: int, seconds: float) -> None:
     """Prints how long hello takes while ``spinners`` runs spin on their CPU."""
-    body = {"language": "python", "code": SPIN, "timeout_ms": 6000}
+    body = {"language": "python", "code": SPIN, "timeout": seconds + 2}
     threads = [threading.Thread(target=server.ask, args=("POST", "/api/execute", body)) for _ in range(spinners)]
     for thread in threads:
         thread.start()
     time.sleep(0.5)
-    measured = load.times(call(server, "python"), count=count)
+    measured = load.for_seconds(call(server, "python"), callers=1, seconds=seconds)
     for thread in threads:
         thread.join()
     say(
