@@ -32,6 +32,7 @@ EARLY_S = 60.0
 """How long a word to stop a run waits for that run to arrive here."""
 SHORT_S = 0.015
 """A run that nobody follows and that took less sends no events. Must be below the publisher's own figure."""
+LOOK_S = 0.01
 STOPPED = "server_stopped: the server was stopped while the run was going on."
 
 
@@ -43,6 +44,7 @@ class Executor:
         self.lives = lives
         self._lease = lease
         self._running: dict[UUID, Running] = {}
+        self._writing: set[UUID] = set()
         self._early: dict[UUID, float] = {}
         self._lock = threading.Lock()
         self._is_stopping = False
@@ -62,8 +64,15 @@ class Executor:
             self._end_row(run_id, status=Status.SANDBOX_ERROR, message="The server failed to execute the run.")
 
     def executing(self) -> list[UUID]:
-        """Ids of the runs that go on here."""
-        return list(self._running)
+        """Ids of the runs that go on here, or whose end is being written."""
+        return [*self._running, *self._writing]
+
+    def wait_written(self, *, timeout_s: float) -> None:
+        """Return when every end is written, or after ``timeout_s``."""
+        until = time.monotonic() + timeout_s
+        pause = threading.Event()
+        while self.executing() and time.monotonic() < until:
+            pause.wait(LOOK_S)
 
     def stop(self, run_id: UUID) -> None:
         """Cancel a run; one that has not arrived yet is cancelled when it does."""
@@ -107,7 +116,9 @@ class Executor:
         final = self.final(running, self.outcome(running, result, events))
         if _is_short(running, events):
             events.close()
-            writer.rows().submit(finishing.finish, final, persist_s=PERSIST_S)
+            self._writing.add(final.id)
+            written = writer.rows().submit(finishing.finish, final, persist_s=PERSIST_S)
+            written.add_done_callback(lambda _: self._writing.discard(final.id))
         elif writer.rows().submit(finishing.finish_quietly, final, persist_s=PERSIST_S).result():
             self.announce(running, final, events)
         else:

@@ -139,15 +139,20 @@ class Heart(threading.Thread):
             return
         if reserved := list(self._held.reserved()):
             connection.execute(HOLD, (reserved,))
-        self._compare(dict(connection.execute(OURS, ours).fetchall()))
+        self._compare(connection)
 
-    def _compare(self, rows: Mapping[UUID, Any]) -> None:
-        """Rows that run here by the database against the runs that do: either may be ahead for a moment."""
-        executing = set(self._held.executing())
+    def _compare(self, connection: Connection) -> None:
+        """Runs that go on here against those that do by the database.
+
+        What began while the database was asked is judged at the next beat: it may be missing in the answer.
+        """
+        before = set(self._held.executing())
+        rows = dict(connection.execute(OURS, (self._lease.node, self._lease.number)).fetchall())
+        after = set(self._held.executing())
         for run_id, age_s in rows.items():
-            if run_id not in executing and age_s > STRAY_AFTER_S:
+            if run_id not in before | after and age_s > STRAY_AFTER_S:
                 self._held.lose(run_id, "Its worker never heard that it had claimed the run.")
-        for run_id in executing - rows.keys():
+        for run_id in (before & after) - rows.keys():
             self._held.stop(run_id)
 
 

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 EACH_S = 1.0
 UNSENT_AFTER_S = 5.0
 """A run that nobody took within this is looked for in its queue."""
+PATIENCE_S = 1.0
+"""If Postgres took longer just now, no lease is judged in this round: it may have kept the nodes waiting too."""
 LOCK = 0x45524131
 """Key of the advisory lock that one reaper of all holds."""
 LOOKED_THROUGH = 20_000
@@ -49,6 +51,7 @@ class Reaper(threading.Thread):
         super().__init__(name="era-reaper", daemon=True)
         self._stopped = threading.Event()
         self._judges_from = 0.0
+        self._looked_at = time.monotonic()
 
     def run(self) -> None:
         """Reap until :meth:`stop`."""
@@ -79,7 +82,11 @@ class Reaper(threading.Thread):
             self._judges_from = time.monotonic() + conf().lease_s
             return
         try:
-            reap(connection, judge=time.monotonic() >= self._judges_from)
+            now = time.monotonic()
+            if now - self._looked_at > conf().lease_s / 2:  # the machine or Postgres stood still, perhaps for all
+                self._judges_from = now + conf().lease_s
+            self._looked_at = now
+            reap(connection, judge=now >= self._judges_from)
         finally:
             if not connection.closed:
                 connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
@@ -92,8 +99,9 @@ def reap(connection: Connection, *, judge: bool = True) -> None:
         connection: to Postgres.
         judge: whether leases that ran out count: not while nobody could have renewed them.
     """
+    began = time.monotonic()
     ending.end(connection, EXPIRED)
-    if judge:
+    if judge and time.monotonic() - began < PATIENCE_S:
         lost = ending.end(connection, LOST)
         if lost:
             logger.error("%d runs were lost with their nodes.", len(lost), extra={"action": "lost"})

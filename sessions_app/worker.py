@@ -26,6 +26,9 @@ from sessions_app.messages import Message, queue_of
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5
+WRITTEN_AT_STOP_S = 1.0
+WRITTEN_AT_DRAIN_S = 60.0
+"""How long a worker that ends waits for the rows of its last runs."""
 GO_IS_READY = Path("gocache/importcfg")
 """The last file that filling go's cache writes."""
 LANGUAGES_OF_RUNS = "SELECT id, language FROM sessions_app_run WHERE id = ANY(%s::uuid[]) AND status = 'queued'"
@@ -48,9 +51,12 @@ class Worker:
         self._options = options
         self._stop = threading.Event()
         self._fenced = False
+        self._executor: Executor | None = None
 
     def stop(self) -> None:
-        """Ask it to end."""
+        """Ask it to end; asked twice, it no longer waits for what runs."""
+        if self._stop.is_set() and self._executor is not None:
+            self._executor.stop_all()
         self._stop.set()
 
     def run(self) -> int:
@@ -67,7 +73,7 @@ class Worker:
         mine = lease.register(_facts(options, runner, ready.languages))
         lives = Lives(runner, node=mine.node)
         lives.start()
-        executor = Executor(runner, mine, lives)
+        executor = self._executor = Executor(runner, mine, lives)
         execution.install(executor)
         clear_workspaces()
         consumers = Consumers(options.name)
@@ -99,10 +105,12 @@ class Worker:
         if self._options.is_embedded or self._fenced:
             executor.stop_all()
             consumers.stop()
+            executor.wait_written(timeout_s=WRITTEN_AT_STOP_S)
             return
         lease.drain(mine)
         waiting = consumers.waiting()
         consumers.stop()
+        executor.wait_written(timeout_s=WRITTEN_AT_DRAIN_S)
         hand_over(waiting)
 
     def _on_fenced(self) -> None:
