@@ -37,8 +37,6 @@ AGAIN_S = 0.2
 TOGETHER_S = 0.02
 """How long questions about rows are collected."""
 THREADS = 4
-PAGE = 4
-"""Entries read at once: at most 128 KiB a follower."""
 
 
 class RunListener(views.RedisListener):  # type: ignore[misc]  # the library has no types
@@ -128,13 +126,21 @@ class Hub:
             async with asyncio.timeout(SUBSCRIBE_S):
                 await self._listener.is_subscribed.wait()
 
-    async def page(self, channel: str, number: int) -> list[StoredEvent]:
-        """The next stored entries of a channel after ``number``; none while Valkey is away."""
+    async def page(self, channel: str, number: int, count: int) -> list[StoredEvent]:
+        """The next ``count`` stored entries of a channel after ``number``; none while Valkey is away."""
         try:
-            rows: Any = await self.valkey.xrange(events.key(channel), f"({number}-0", "+", count=PAGE)
+            rows: Any = await self.valkey.xrange(events.key(channel), f"({number}-0", "+", count=count)
         except (redis.RedisError, OSError):
             return []
         return [events.stored(channel, *row) for row in rows]
+
+    async def newest(self, channel: str) -> int:
+        """The number of a channel's newest entry; 0 for none."""
+        try:
+            rows: Any = await self.valkey.xrevrange(events.key(channel), count=1)
+        except (redis.RedisError, OSError):
+            return 0
+        return events.stored(channel, *rows[0]).id if rows else 0
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Call something that may use the database."""

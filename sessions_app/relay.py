@@ -23,6 +23,12 @@ SILENCE_S = 2.0
 LOOKS = 2
 """How often a run that is over must be seen with nothing new in storage before its record is read instead: the worker
 may still be sending."""
+PAGE_BYTES = 128 * 1024
+"""About so much is read from storage at once."""
+LEAST_PAGE, LARGEST_PAGE = 4, 512
+"""Entries read at once: as many as came to :data:`PAGE_BYTES` the last time."""
+FEW = 64
+"""Stored entries that are not worth searching through."""
 BATCH = 8
 """Events of a finished run that are made at once: at most 128 KiB a follower."""
 
@@ -34,6 +40,7 @@ class Follower:
         self.run_id = run_id
         self._channel = events.channel(run_id)
         self._offset = after
+        self._page = LEAST_PAGE
         self._number = 0
         """The newest entry of the stream that was passed on as a whole."""
         self._lacks = False
@@ -79,10 +86,27 @@ class Follower:
 
     async def _stored(self, shared: Hub) -> AsyncGenerator[Event, None]:
         self._lacks = False
-        while not self._lacks and (entries := await shared.page(self._channel, self._number)):
+        if self._offset and not self._number:
+            self._number = await self._seek(shared)
+        while not self._lacks and (entries := await shared.page(self._channel, self._number, self._page)):
+            size = sum(len(entry.data) for entry in entries)
+            fitting = self._page * PAGE_BYTES // max(size, 1)
+            self._page = max(LEAST_PAGE, min(fitting, self._page * 2, LARGEST_PAGE))
             for entry in entries:
                 for event in self._pass_on(entry):
                     yield event
+
+    async def _seek(self, shared: Hub) -> int:
+        """The number of an entry before the one in which the offset lies: not far before it, in a long stream."""
+        low, high = 0, await shared.newest(self._channel)
+        while high - low > FEW:
+            middle = (low + high) // 2
+            found = await shared.page(self._channel, middle, 1)
+            if found and frames.parse(found[0].data)[0].start <= self._offset:
+                low = middle
+            else:
+                high = middle
+        return low
 
     async def _published(self, listener: views.Listener) -> AsyncGenerator[Event, None]:
         """What comes in, until something is missing or nothing came for :data:`SILENCE_S`."""

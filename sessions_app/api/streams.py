@@ -42,6 +42,9 @@ async def events(scope: Scope, receive: Receive, send: Send, *, run_id: str) -> 
         raise InvalidInput("This route takes no query; send the header Last-Event-ID.", code="UNKNOWN_FIELD")
     after = sse.last_event_id(scope)
     wanted = await hub().in_thread(_readable, run_id)
+    if scope.get("era.head"):
+        await sse.begin(send, sse.run_headers(wanted))
+        return
     await sse.follow(wanted, receive, send, after=after)
 
 

@@ -10,7 +10,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 
-from sessions_app import events
+from sessions_app import events, frames
 from sessions_app.events import RunStorage
 from sessions_app.frames import Event
 from sessions_app.listening import hub
@@ -48,6 +48,44 @@ def test_a_flood_arrives_complete_and_in_order_for_every_follower() -> None:
         check_dense(got)
         for stream in ("stdout", "stderr"):
             assert text_of(got, stream) == run.text(stream)
+
+
+def test_nothing_is_lost_when_the_subscription_breaks() -> None:
+    run = Writing()
+    client = redis.Redis(**settings.EVENTSTREAM_REDIS)
+
+    async def follow() -> list[Event]:
+        broken = 0
+
+        async def cut(event: Event) -> None:
+            nonlocal broken
+            if event.type == "stdout" and broken < 3:
+                broken += 1
+                client.client_kill_filter(_type="pubsub")
+                await asyncio.to_thread(run.write, "stdout", b"x" * 1000)
+                if broken == 3:
+                    await hub().in_thread(run.finish)
+
+        await asyncio.to_thread(run.write, "stdout", b"begun\n")
+        return await read_all(run.id, each=cut)
+
+    got = run_loop(follow())
+    check_dense(got)
+    assert text_of(got, "stdout") == run.text("stdout") == "begun\n" + "x" * 3000
+
+
+def test_resuming_a_long_stream_finds_its_place() -> None:
+    run, storage = Writing(), RunStorage()
+    name = events.channel(run.id)
+    for number in range(300):
+        (event,) = frames.output("stdout", number * 5, f"{number:04}\n")
+        storage.append_event(name, "output", event.stored())
+    events.publish_end(run.commit())
+    assert storage.get_current_id(name) == 301
+    for after in (1, 5, 700, 1499, 1500):
+        got = run_loop(read_all(run.id, after=after))
+        check_dense(got, after=after)
+        assert got[-1].end == 1500
 
 
 def test_a_slow_reader_gets_everything_and_holds_nobody() -> None:
