@@ -21,7 +21,7 @@ from django.template.response import SimpleTemplateResponse
 from django.urls import get_resolver
 
 from era_project import api_errors, conf
-from era_project.errors import MethodNotAllowed
+from era_project.errors import InvalidInput, MethodNotAllowed
 from sessions_app.api import body_bytes
 from sessions_app.api.body_bytes import Message, Receive, Scope, Send
 
@@ -41,7 +41,10 @@ class DoorRequest(ASGIRequest):
     """A request whose body is whole; ``client_gone`` turns true when its client goes away before the answer."""
 
     def __init__(self, scope: Scope, body: bytes) -> None:
-        super().__init__(scope, BytesIO(body))
+        try:
+            super().__init__(scope, BytesIO(body))
+        except UnicodeDecodeError:
+            raise InvalidInput("The query must be percent-encoded.", field="query") from None
         self._body = body
         self.client_gone = False
 

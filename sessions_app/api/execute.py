@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 
+from era_project.errors import NotFound
 from sessions_app.api import answers, bodies, idempotent
 from sessions_app.api.doors import takes
 from sessions_app.services import runs
-from sessions_app.services.runs import NewRun
+from sessions_app.services.runs import NewRun, Started
 
 log = logging.getLogger(__name__)
+
+ROW_WITHIN_S = 30
+"""How long a caller's leaving waits for the row of the run that it has just asked for."""
 
 _cancelling = ThreadPoolExecutor(2, "caller-gone")
 
@@ -43,7 +47,7 @@ async def _start(request: HttpRequest, new: NewRun) -> HttpResponse:
         finished = await outcome(started.finished)
     except asyncio.CancelledError:
         if request.client_gone and not new.detached:  # type: ignore[attr-defined]
-            _cancel_later(started.run_id, new.owner_id)
+            _cancelling.submit(_cancel, started, new.owner_id)
         raise
     return finished_answer(finished)
 
@@ -75,14 +79,13 @@ def _settle(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def _cancel_later(run_id: str, owner_id: int) -> None:
-    """Cancel in a thread: the caller is gone, nobody waits for it."""
-
-    def cancel() -> None:
-        try:
-            close_old_connections()
-            runs.cancel(run_id, owner_id=owner_id, wait_s=0)
-        except Exception:
-            log.exception("A run whose caller went away could not be cancelled.", extra={"run_id": run_id})
-
-    _cancelling.submit(cancel)
+def _cancel(started: Started, owner_id: int) -> None:
+    """In a thread: the caller is gone, nobody waits for it. The run may not even have its row yet."""
+    wait([started.accepted], timeout=ROW_WITHIN_S)
+    close_old_connections()
+    try:
+        runs.cancel(started.run_id, owner_id=owner_id, wait_s=0)
+    except NotFound:
+        return  # it was refused
+    except Exception:
+        log.exception("A run whose caller went away could not be cancelled.", extra={"run_id": started.run_id})
