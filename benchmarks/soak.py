@@ -126,7 +126,9 @@ def _sample(server: Server, runs: int) -> Sample:
 
 def _temporary(state: Path) -> int:
     """Files below the state folder that are neither the database's nor kept objects."""
-    return sum(len(files) for top, _, files in os.walk(state) if not {"postgres", "valkey"} & set(Path(top).parts))
+    kept = ({"postgres"}, {"valkey"}, {"objects"})
+    walked = ((set(Path(top).relative_to(state).parts), files) for top, _, files in os.walk(state))
+    return sum(len(files) for parts, files in walked if "tmp" in parts or not any(name <= parts for name in kept))
 
 
 def _lookup_ms(server: Server) -> float:
