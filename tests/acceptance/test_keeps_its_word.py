@@ -1,0 +1,138 @@
+"""Nothing lost, nothing twice, always answered: parts of a server are killed while sessions count what ran in them.
+
+Every run adds a mark of its own to its session's data and prints it. However a part ends, in the end no run is
+unfinished, no mark is there twice, and each run that is said to have succeeded has left its mark.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from era_project.serve.records import Identity
+from tests import stack
+from tests.servers import Answer, Server, running
+from tests.waiting import wait_until
+
+# Beside the other tests that start whole servers: one after the other on one worker.
+pytestmark = pytest.mark.xdist_group("serving")
+
+SESSIONS = 3
+RUNS_BEFORE, RUNS_AFTER = 2, 2
+"""Runs of each session that end before the kill, and that begin after it."""
+SETTLED_S = 120.0
+
+ADD = """
+import json, time
+data = json.load(open('.session_data.json'))
+data.setdefault('marks', []).append('{mark}')
+json.dump(data, open('.session_data.json', 'w'))
+print('{mark}', flush=True)
+time.sleep({sleep})
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    state = stack.current.base / f"word-{stack.current.name}"
+    with running({"ERA_RUNTIMES_DIR": str(stack.current.runtimes.parent)}, state=state) as started:
+        yield started
+
+
+@dataclass
+class Caller(threading.Thread):
+    """Runs one program after another in a session, as a client does that goes on after errors."""
+
+    server: Server
+    session: str
+    killed: threading.Event
+    answers: list[Answer] = field(default_factory=list)
+    ready: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def run(self) -> None:
+        for _ in range(RUNS_BEFORE):
+            self._ask(0.0)
+        self.ready.set()
+        while not self.killed.is_set():
+            self._ask(0.3)
+        for _ in range(RUNS_AFTER):
+            self._ask(0.0)
+
+    def _ask(self, sleep_s: float) -> None:
+        code = ADD.format(mark=uuid.uuid4().hex, sleep=sleep_s)
+        try:
+            self.answers.append(self.server.post(f"/api/sessions/{self.session}/run", {"code": code}))
+        except (OSError, http.client.HTTPException):
+            threading.Event().wait(0.2)  # nobody listens: the web process is being started again
+
+
+def noted(server: Server, part: str) -> Identity:
+    return Identity(**json.loads((server.state / "pids.json").read_text())[part])
+
+
+def settled(server: Server, session: str) -> bool:
+    """Whether the server answers and no run of the session is unfinished."""
+    try:
+        pages = [server.get(f"/api/runs?session_id={session}&status={status}") for status in ("queued", "running")]
+    except (OSError, http.client.HTTPException):
+        return False
+    return all(page.status == 200 and page.json["count"] == 0 for page in pages)
+
+
+def test_a_file_of_pids_names_the_parts(server: Server) -> None:
+    assert {"postgres", "valkey", "web", "worker", "beat"} <= json.loads(
+        Path(server.state / "pids.json").read_text()
+    ).keys()
+
+
+@pytest.mark.parametrize("part", ["worker", "web", "beat", "valkey", "postgres"])
+def test_a_killed_part_loses_nothing_and_repeats_nothing(server: Server, part: str) -> None:
+    wait_until(lambda: server.get("/health").json["status"] == "healthy", 60, "the server is healthy")
+    names = [f"{part}-{uuid.uuid4().hex}" for _ in range(SESSIONS)]
+    for name in names:
+        assert server.post("/api/sessions", {"language": "python", "session_id": name}).status == 201
+    killed = threading.Event()
+    callers = [Caller(server, name, killed) for name in names]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        assert caller.ready.wait(60)
+    victim = noted(server, part)
+    os.kill(victim.pid, signal.SIGKILL)
+    wait_until(lambda: not victim.is_alive, 30, f"{part} is dead")
+    killed.set()
+    for caller in callers:
+        caller.join(SETTLED_S)
+        assert not caller.is_alive()
+    for name in names:
+        wait_until(lambda name=name: settled(server, name), SETTLED_S, f"no run of {name} is unfinished")
+        check(server, name)
+
+
+def check(server: Server, name: str) -> None:
+    """The marks in a session against the records of its runs."""
+    data = server.get(f"/api/sessions/{name}").json["data"]
+    marks = Counter(data.get("marks", []))
+    assert max(marks.values()) == 1
+    listed = server.get(f"/api/runs?session_id={name}&limit=1000").json["runs"]
+    records = [server.get(f"/api/runs/{run['run_id']}").json for run in listed]
+    succeeded = {record["stdout"].strip() for record in records if record["status"] == "succeeded"}
+    assert succeeded <= marks.keys()
+    assert {record["status"] for record in records} <= {"succeeded", "lost", "expired", "sandbox_error"}
+    assert all(record["message"] for record in records if record["status"] in ("lost", "expired"))
