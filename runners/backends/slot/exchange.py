@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runners.backends.base import Hooks
-from runners.backends.slot.guest.pid1 import KILLED, REPLY
+from runners.backends.slot.guest.pid1 import KILLED, REPLY, WORN
 from runners.backends.slot.slot import Slot, SlotBroken, Wires
 from runners.output import Collector
 from runners.types import Limits, Status, Stream
@@ -60,6 +60,8 @@ class Ended:
     flags: int
     workspace: int
     """Descriptor of the workspace that was replaced, or -1."""
+    is_last: bool = False
+    """The slot is not to be used again."""
 
 
 @dataclass
@@ -144,9 +146,8 @@ class Exchange:
         if self.compiling:
             self._hear_compiler()  # it may have ended in the same breath
         self.drain()
-        if self.stopped and not ended.flags & KILLED:
-            # Our kill may yet arrive, and hit the child of the next run.
-            self.slot.destroy()
+        # A kill that pid 1 has not told of may yet arrive, and hit the child of the next run.
+        ended.is_last = bool(ended.flags & WORN or (self.stopped and not ended.flags & KILLED))
         return ended
 
     def _receive(self) -> tuple[bytes, list[int]] | None:

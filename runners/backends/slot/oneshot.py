@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from runners import tree
 from runners.backends.base import Hooks
 from runners.backends.slot.exchange import Ended, Exchange, open_wires
-from runners.backends.slot.guest.pid1 import WORN
 from runners.backends.slot.slot import Slot, SlotBroken, memory_file
 from runners.backends.slot.watchdog import Watchdog
 from runners.types import Changes, Limits, RunResult, RunSpec, Status, Usage
@@ -150,7 +149,7 @@ def conclude(exchange: Exchange, ended: Ended, before: tree.Listing | None) -> R
         status, reason = Status.OUT_OF_MEMORY, "The kernel ended it at its memory limit."
     code = os.waitstatus_to_exitcode(ended.wait_status)
     number = -code if code < 0 else None
-    if ended.flags & WORN:
+    if ended.is_last:
         slot.destroy()
     return RunResult(
         status=status or (Status.FAILED if code else Status.SUCCEEDED),

@@ -147,6 +147,8 @@ class Init:
         flags = LEFT_OVER if left_over else 0
         if self._killed:
             flags, self._killed = flags | KILLED, False
+        if not started[0]:
+            flags |= WORN  # its request still lies in the socket: the next child must never see it
         if self._post.live:
             self._control.send(REPLY.pack(status, user_s + more_s, system_s, peak_kib, flags | WORN))
             return False
