@@ -83,9 +83,14 @@ def running(*, user: str | None = None, **settings: object) -> Iterator[Server]:
 def _environment(
     account: pwd.struct_passwd | None, *, port: int, state: Path, settings: Mapping[str, object]
 ) -> dict[str, str]:
-    own = {"PORT": str(port), "ERA_STATE_DIR": str(state), "ERA_LOG_LEVEL": "warn"}
+    own = {
+        "PORT": str(port),
+        "ERA_STATE_DIR": str(state),
+        "ERA_LOG_LEVEL": "warn",
+        "ERA_RUNTIMES_DIR": str(runtimes().parent),
+    }
     given = {name: str(value) for name, value in settings.items()}
-    home = {"HOME": account.pw_dir, "USER": account.pw_name} if account else {}
+    home = {"HOME": str(state), "USER": account.pw_name} if account else {}
     return {**os.environ, **home, **own, **given}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
 from tests import servers
 from tests.docs.examples import PAGES, TOP, Example, examples_of
@@ -39,6 +40,10 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_every_page_is_in_the_index() -> None:
     index = set(LINK.findall((TOP / "docs/index.md").read_text(encoding="utf-8")))
     assert {page.name for page in PAGES[1:]} - {"index.md"} <= index
+
+
+def test_generated_pages_are_what_the_code_says() -> None:
+    call_command("docs", "--check")
 
 
 def test_examples_get_the_answers_that_the_pages_show(server: servers.Server, tmp_path: Path) -> None:
