@@ -79,10 +79,11 @@ def environment(plan: Plan, *, port: int) -> dict[str, str]:
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
         "MALLOC_ARENA_MAX": "2",
+        "PYTHONDONTWRITEBYTECODE": "1",
         "DJANGO_SETTINGS_MODULE": "era_project.settings",
         "PORT": str(port),
         "ERA_STATE_DIR": str(place.state),
-        "ERA_SECRETS": str(place.state / "secrets.json"),
+        "ERA_SECRETS": plan.conf.secrets or str(place.state / "secrets.json"),
         "ERA_RUNTIMES": str(place.runtimes),
         "ERA_RUN_DIR": str(place.state / "run"),
         "DATABASE_URL": seen.database_url or addresses.embedded_database_url(seen),
@@ -92,7 +93,9 @@ def environment(plan: Plan, *, port: int) -> dict[str, str]:
         "ERA_UID_BLOCK": str(block.slots if block else 0),
         "ERA_UID_COUNT": str(block.slot_count if block else 0),
     }
-    return conf.inherited("HOME", "USER", "XDG_RUNTIME_DIR", *conf.PASSED_ON) | settings | own
+    # Root's home is closed to its parts' users: libraries that look for files there would fail.
+    home = {"HOME": "/nonexistent"} if block else conf.inherited("HOME", "USER", "XDG_RUNTIME_DIR")
+    return conf.inherited("TZ", *conf.PASSED_ON) | home | settings | own
 
 
 _ADDRESSES = ("DATABASE_URL", "ERA_BROKER_URL", "ERA_REDIS_URL")
