@@ -184,6 +184,7 @@ class Workspace:
             self._write_data()
 
     def _write_data(self) -> None:
+        tree.discard(self._fd, session_data.FILE_NAME)  # ext4 flushes a file that is replaced: milliseconds a run
         with objects.disk_errors():
             tree.write_file(self._fd, session_data.FILE_NAME, lambda fd: objects.write_all(fd, self._data))
 
