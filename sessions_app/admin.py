@@ -25,7 +25,8 @@ from sessions_app.services import endings, runs
 admin.site.site_header = admin.site.site_title = "ERA"
 admin.site.index_title = "Sessions, runs, files, nodes"
 
-SHOWN_OUTPUT_BYTES = 64 << 10
+SHOWN_CHARACTERS = 64 << 10
+ALLOWANCES = ("allow_internet", "allow_public")
 
 
 class Looked(ModelAdmin):
@@ -67,13 +68,30 @@ class SessionAdmin(Looked):
     list_filter = ("language", "state", "persistent", "node", "owner", "created_at")
     search_fields = ("name", "metadata")
     ordering = ("-created_at", "-id")
-    exclude = ("next_seq", "files_version", "snapshot")
+    readonly_fields = ("kept_data", "stored_code")
+    fieldsets = (
+        (None, {"fields": ("name", "owner", "language", "state", "persistent", "metadata", "kept_data")}),
+        ("Limits", {"fields": ("default_timeout_s", "cpu_count", "memory_mib", "sandbox", *ALLOWANCES)}),
+        ("Files and state", {"fields": ("file_count", "total_bytes", "node", "snapshot_lost", "lost_reason")}),
+        ("Stored code", {"fields": ("stored_code", "code_description", "code_updated_at")}),
+        ("Times", {"fields": ("created_at", "updated_at", "last_run_at")}),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
         """The sessions with the counts of their runs."""
         own = Run.objects.filter(session=OuterRef("pk"))
         listed: QuerySet[Session] = super().get_queryset(request)
         return listed.annotate(kept=_counted(own), open=_counted(own.filter(status__in=UNFINISHED)))
+
+    @admin.display(description="data")
+    def kept_data(self, session: Session) -> SafeString:
+        """As it is stored."""
+        return _text(session.data)
+
+    @admin.display(description="code")
+    def stored_code(self, session: Session) -> SafeString:
+        """What runs when a run brings no code."""
+        return _text(session.code)
 
     @admin.display(description="files", ordering="file_count")
     def files(self, session: Session) -> SafeString:
@@ -127,8 +145,17 @@ class RunAdmin(Undeletable):
     search_fields = ("id", "session_name", "node")
     ordering = ("-created_at", "-id")
     actions: ClassVar[list[str]] = ["cancel_runs"]
-    exclude = ("reply_to", "lease", "published_at", "session", "chunks", "stdout_blob", "stderr_blob")
-    readonly_fields = ("printed", "errors")
+    readonly_fields = ("program", "printed", "errors")
+    fieldsets = (
+        (None, {"fields": ("id", "session_name", "seq", "language", "status", "exit_code", "signal", "message")}),
+        ("Program and output", {"fields": ("program", "printed", "errors", "stdout_bytes", "stderr_bytes", "result")}),
+        ("What it left", {"fields": ("changes", "data", "data_error", "state", "warnings")}),
+        (
+            "Where and how",
+            {"fields": ("node", "sandbox", "timeout_s", "cpu_count", "memory_mib", "streamed", "detached")},
+        ),
+        ("Times", {"fields": ("created_at", "started_at", "finished_at", "queue_until", "execution_time_ms", "usage")}),
+    )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
@@ -138,6 +165,11 @@ class RunAdmin(Undeletable):
             wanted = Q(session_name__icontains=word) | Q(node__icontains=word) | Q(id__icontains=word)
             queryset = queryset.filter(wanted)
         return queryset, False
+
+    @admin.display(description="code")
+    def program(self, run: Run) -> SafeString:
+        """What was run; nothing where it was the session's stored code."""
+        return _text(run.code)
 
     @admin.display(description="stdout")
     def printed(self, run: Run) -> SafeString:
@@ -161,8 +193,11 @@ class RunAdmin(Undeletable):
 def _output(content: Any, blob: str | None) -> SafeString:
     if blob is not None:
         return format_html("{}", "(large: GET /api/runs/ has it)")
-    text = run_object.decode(content)
-    return format_html("<pre>{}</pre>", text[:SHOWN_OUTPUT_BYTES])
+    return _text(run_object.decode(content))
+
+
+def _text(text: str | None) -> SafeString:
+    return format_html('<pre class="whitespace-pre-wrap font-mono text-sm">{}</pre>', (text or "")[:SHOWN_CHARACTERS])
 
 
 @admin.register(Entry)
