@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,20 +25,35 @@ READY_WITHIN_S = 90.0
 END_WITHIN_S = 25.0
 """Five times what is promised: loaded machines are slow."""
 ANSWER_WITHIN_S = 100.0
+FIRST_PORT, LAST_PORT = 12_000, 32_000
+"""Source: net.ipv4.ip_local_port_range begins at 32768."""
+WORKERS = 16
 _TAKEN: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that was free on IPv4 and IPv6 a moment ago and that this process has not given out before."""
+    """A port that is free on IPv4 and IPv6 and that no other process of the tests gives out.
+
+    It lies below the range from which the kernel takes ports for outgoing connections, so that none of those has it.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    own = int(worker.removeprefix("gw")) % WORKERS
     while True:
-        with socket.socket() as first, socket.socket(socket.AF_INET6) as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            with contextlib.suppress(OSError):
-                second.bind(("::1", port))
-                if port not in _TAKEN:
-                    _TAKEN.add(port)
-                    return port
+        port = random.SystemRandom().randrange(FIRST_PORT, LAST_PORT, WORKERS) + own
+        if port not in _TAKEN and _is_free(port):
+            _TAKEN.add(port)
+            return port
+
+
+def _is_free(port: int) -> bool:
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        try:
+            with socket.socket(family) as probe:
+                probe.bind((address, port))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                return False
+    return True
 
 
 @dataclass(frozen=True)
