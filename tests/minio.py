@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import minio
@@ -48,6 +48,13 @@ class Server:
     endpoint: str
     access_key: str
     secret_key: str
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def stop(self) -> None:
+        """Ends it at once."""
+        for process in self.started:
+            process.kill()
+            process.wait()
 
     def version(self) -> str:
         """What the server itself says."""
@@ -128,14 +135,14 @@ def serve(data: Path) -> Iterator[Server]:
     for attempt in range(ATTEMPTS):
         server = Server(f"127.0.0.1:{_free_port()}", "era-tests", secrets.token_hex(16))
         process = _start(program, data, server)
+        server.started.append(process)
         try:
             if _comes_up(server, process):
                 yield server
                 return
             assert attempt + 1 < ATTEMPTS, f"MinIO does not start: {(data / 'log').read_text()[-2000:]}"
         finally:
-            process.kill()
-            process.wait()
+            server.stop()
 
 
 def _comes_up(server: Server, process: subprocess.Popen[bytes]) -> bool:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import pytest
 from django.db import connection, transaction
 
+from sessions_app.cleanup import REFERENCES
 from sessions_app.models import Entry, Session
 from sessions_app.services import owners
-from sessions_app.cleanup import REFERENCES
 from storage_app import blobs, collector, objects
 from storage_app.blobs import Stored
 from storage_app.models import Blob
