@@ -43,6 +43,11 @@ def key(channel_name: str) -> str:
     return f"era:events:{channel_name}"
 
 
+def followers_key(channel_name: str) -> str:
+    """The sorted set of those who follow a channel, on all web processes."""
+    return f"era:followers:{channel_name}"
+
+
 class RunStorage(StorageBase):
     """Events of a run in a Redis stream: one XADD an entry, with ids 1-0, 2-0, …, so that none is stored twice.
 
@@ -89,6 +94,10 @@ class RunStorage(StorageBase):
         """The newest event."""
         rows: Any = self._redis.xrevrange(key(channel), count=1)
         return stored(channel, *rows[0]) if rows else None
+
+    def is_followed(self, channel: str) -> bool:
+        """Whether anybody follows the run of this channel."""
+        return bool(self._redis.exists(followers_key(channel)))
 
 
 def stored(channel_name: str, number: bytes, fields: Mapping[bytes, bytes]) -> StoredEvent:

@@ -64,6 +64,14 @@ class Merged:
         self.pending_bytes = 0
         return events
 
+    def pass_over(self) -> None:
+        """Count what was added since, without making events of it."""
+        for stream, texts in self._pending:
+            text = "".join(texts)
+            self._count(stream, len(text) if text.isascii() else len(text.encode()))
+        self._pending = []
+        self.pending_bytes = 0
+
     def _count(self, stream: str, size: int) -> None:
         self.offset += size
         if self._order and self._order[-1][0] == NUMBERS[stream]:

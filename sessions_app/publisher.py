@@ -21,6 +21,10 @@ LONGEST_S = 0.100
 """or until the oldest of it is so old. Source: measured, 100,000 lines are 37 events."""
 SHORT_RUN_S = 0.020
 """A run that nobody asked to stream and that is over by then sends nothing."""
+UNASKED_BYTES = 1024 * 1024
+"""So much output of a run is sent although nobody asked to stream it."""
+LOOK_S = 0.05
+"""How often it is looked whether somebody follows it."""
 BEHIND_BYTES = 1024 * 1024
 """Text that may wait before its program is held back."""
 FINISH_S = 2.0
@@ -97,7 +101,10 @@ class Publisher:
         return not feed.streamed and not feed.is_public and time.monotonic() < feed.born + SHORT_RUN_S
 
     def _collect(self, feed: Feed) -> None:
-        feed.waiting += feed.merged.take()
+        if feed.is_unheard:
+            feed.merged.pass_over()
+        else:
+            feed.waiting += feed.merged.take()
         if self._away_until:
             feed.shorten()
 
@@ -143,6 +150,8 @@ class Publisher:
 
     def _send(self, feed: Feed) -> None:
         try:
+            if not feed.streamed and feed.merged.offset > UNASKED_BYTES:
+                self._look_for_followers(feed)
             while feed.sending:
                 feed.send_next()
         except (redis.RedisError, OSError) as error:
@@ -156,6 +165,13 @@ class Publisher:
             if feed.is_final and not feed.waiting:
                 self._feeds.discard(feed)
             self._progress.notify_all()
+
+    def _look_for_followers(self, feed: Feed) -> None:
+        """Long output that nobody asked for is sent only while somebody follows; its record will have it."""
+        now = time.monotonic()
+        if now >= feed.look_at:
+            feed.look_at = now + LOOK_S
+            feed.is_unheard = not feed.is_followed()
 
     def _pause(self, feed: Feed, error: Exception) -> None:
         with self._changed:

@@ -23,7 +23,7 @@ SILENCE_S = 2.0
 LOOKS = 2
 """How often a run that is over must be seen with nothing new in storage before its record is read instead: the worker
 may still be sending."""
-PAGE_BYTES = 128 * 1024
+PAGE_BYTES = 256 * 1024
 """About so much is read from storage at once."""
 LEAST_PAGE, LARGEST_PAGE = 4, 512
 """Entries read at once: as many as came to :data:`PAGE_BYTES` the last time."""

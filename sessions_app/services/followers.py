@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import redis
 
+from sessions_app import events
 from sessions_app.listening import Hub, hub
 from sessions_app.models import Run
 from sessions_app.services import runs
@@ -105,7 +106,7 @@ class Followers:
 
     async def _ask(self, script: str, run_id: UUID, *arguments: Any) -> Any:
         """What a script says; None while Valkey is away."""
-        keys = (f"era:followers:{run_id}", f"era:left:{run_id}")
+        keys = (events.followers_key(events.channel(run_id)), f"era:left:{run_id}")
         try:
             return await self._shared.valkey.eval(script, 2, *keys, *arguments) or 0
         except (redis.RedisError, OSError) as error:

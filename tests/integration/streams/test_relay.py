@@ -191,6 +191,19 @@ def test_a_short_run_that_nobody_streams_replays_from_its_row() -> None:
     assert [event.type for event in got] == ["stdout", "done"]
 
 
+def test_long_output_that_nobody_asked_for_is_not_sent_but_replayed_whole() -> None:
+    run, storage = Writing(streamed=False), RunStorage()
+    for number in range(120):
+        run.write("stdout" if number % 2 else "stderr", b"%06d " % number * 8192)
+    run.finish()
+    stored = storage.get_events(events.channel(run.id), 0, limit=10_000)
+    assert sum(len(entry.data) for entry in stored) < 4 << 20
+    got = run_loop(read_all(run.id))
+    check_dense(got)
+    for stream in ("stdout", "stderr"):
+        assert text_of(got, stream) == run.text(stream)
+
+
 def test_the_middle_that_is_not_kept_is_told_once_and_offsets_stay_true() -> None:
     run = Writing(kept_bytes=1000)
     for number in range(400):
