@@ -5,7 +5,6 @@ python -m era_project.serve.web FD [FD ...]
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import sys
@@ -34,10 +33,6 @@ def main(descriptors: list[int]) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    # What is there after the imports stays: the collector need not walk it again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor) for descriptor in descriptors])
 
 
