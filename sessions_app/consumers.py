@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from celery.app import trace
 from celery.platforms import EX_OK
 from celery.worker import WorkController
 from celery.worker import state as celery_state
@@ -94,10 +95,11 @@ class Consumers:
 
     def _thread(self, group: Group) -> threading.Thread:
         celery = app if group.name == PYTHON else make(group.name)
+        hostname = f"{group.name}@{self._node}"
         set_event_loop(None)  # else all workers of the process would share the first one's loop
         controller = WorkController(
             app=celery,
-            hostname=f"{group.name}@{self._node}",
+            hostname=hostname,
             pool_cls="threads",
             concurrency=group.threads,
             queues=list(group.queues),
@@ -106,4 +108,6 @@ class Consumers:
             without_mingle=True,
             without_heartbeat=True,
         )
+        if group.name == PYTHON:  # its settings are the process's: the other applications have the same tasks
+            trace.setup_worker_optimizations(celery, hostname)
         return threading.Thread(target=controller.start, name=f"era-{group.name}")

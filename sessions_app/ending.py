@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from sessions_app.replies import Reply
 
 logger = logging.getLogger(__name__)
 
+FOLLOWED_AFTER = timedelta(seconds=1)
+"""Nobody follows a run that was not streamed and is younger than this."""
 TOGETHER = 1_000
 """Rows ended in one statement at most, so that nothing waits long for them."""
 
@@ -59,22 +62,30 @@ def end(connection: Connection, what: End, **parameters: Any) -> Sequence[Ended]
     sql = END.format(which=what.which, limit=TOGETHER)
     values = {"status": what.status, "message": what.message, "exit_code": what.exit_code, **parameters}
     ended = [Ended(*row) for row in connection.execute(sql, values).fetchall()]
-    if not ended:
-        return ended
     sessions = [one.session_id for one in ended if one.session_id is not None]
     if sessions:
         finishing.publish_next(connection, sessions)
-    for one in ended:
-        _tell(connection, one)
+    if ended:
+        _tell(connection, ended)
     return ended
 
 
-def _tell(connection: Connection, ended: Ended) -> None:
+def _tell(connection: Connection, ended: Sequence[Ended]) -> None:
+    """Send last events and answers; whoever misses them asks the database."""
     try:
-        run = run_rows.one(connection, ended.id)
+        rows = run_rows.many(connection, [one.id for one in ended])
     except psycopg.Error as error:
-        logger.warning("The end of a run was not told: %s", error, extra={"action": "reply_failed"})
+        logger.warning("The end of runs was not told: %s", error, extra={"action": "reply_failed"})
         return
-    events.publish_end(run)
-    if ended.reply_to:
-        replies.send([Reply(ended.reply_to, ended.id, run_object.answer(run))])
+    answers = []
+    for one in ended:
+        row = rows.get(one.id)
+        if row is None:
+            continue
+        run = run_object.render(row)
+        if row["streamed"] or row["finished_at"] - row["created_at"] > FOLLOWED_AFTER:
+            events.publish_end(run)
+        if one.reply_to:
+            answers.append(Reply(one.reply_to, one.id, run_object.answer(run)))
+    if answers:
+        replies.send(answers)

@@ -33,7 +33,8 @@ EARLY_S = 60.0
 SHORT_S = 0.015
 """A run that nobody follows and that took less sends no events. Must be below the publisher's own figure."""
 LOOK_S = 0.01
-STOPPED = "server_stopped: the server was stopped while the run was going on."
+LOST_WITH_SERVER = End(ending.OF_LEASE, "lost", "server_stopped: the server was stopped while the run was going on.")
+FAILED = End(ending.OF_LEASE, Status.SANDBOX_ERROR, "The server failed to execute the run.")
 
 
 class Executor:
@@ -61,7 +62,7 @@ class Executor:
                 self._execute(running)
         except Exception:
             logger.exception("A run could not be executed.", extra={"action": "execute_failed", "run": str(run_id)})
-            self._end_row(run_id, status=Status.SANDBOX_ERROR, message="The server failed to execute the run.")
+            self._end_row(run_id, FAILED)
 
     def executing(self) -> list[UUID]:
         """Ids of the runs that go on here, or whose end is being written."""
@@ -93,7 +94,7 @@ class Executor:
 
     def give_up(self, run_id: UUID, reason: str) -> None:
         """End a run as lost that this node had claimed and does not execute."""
-        self._end_row(run_id, status="lost", message=reason)
+        self._end_row(run_id, End(ending.OF_LEASE, "lost", reason))
 
     def _execute(self, running: Running) -> None:
         if running.claimed.session_id is not None:
@@ -162,11 +163,11 @@ class Executor:
     def lose(self, running: Running, events: RunEvents) -> None:
         """End a run as lost with the server."""
         events.close()
-        self.end(running, status="lost", message=STOPPED)
+        self.end(running, LOST_WITH_SERVER)
 
-    def end(self, running: Running, *, status: str, message: str) -> None:
+    def end(self, running: Running, what: End) -> None:
         """End a run that came to no result."""
-        self._end_row(running.claimed.id, status=status, message=message)
+        self._end_row(running.claimed.id, what)
 
     def announce(self, running: Running, final: Final, events: RunEvents) -> None:
         """Send the last event of a run whose row is final, then its answer."""
@@ -176,8 +177,8 @@ class Executor:
             events.finish(final.run())
         finishing.reply([final])
 
-    def _end_row(self, run_id: UUID, *, status: str, message: str) -> None:
-        flush = functools.partial(_end_flush, End(ending.OF_LEASE, status, message), self._lease)
+    def _end_row(self, run_id: UUID, what: End) -> None:
+        flush = functools.partial(_end_flush, what, self._lease)
         writer.rows().submit(flush, run_id, persist_s=PERSIST_S).result()
 
     @contextlib.contextmanager

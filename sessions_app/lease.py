@@ -147,7 +147,7 @@ class Heart(threading.Thread):
         What began while the database was asked is judged at the next beat: it may be missing in the answer.
         """
         before = set(self._held.executing())
-        rows = dict(connection.execute(OURS, (self._lease.node, self._lease.number)).fetchall())
+        rows: dict[UUID, Any] = dict(connection.execute(OURS, (self._lease.node, self._lease.number)).fetchall())
         after = set(self._held.executing())
         for run_id, age_s in rows.items():
             if run_id not in before | after and age_s > STRAY_AFTER_S:

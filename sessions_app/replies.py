@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import struct
 import threading
@@ -66,7 +67,7 @@ def _by_list(answers: Iterable[Reply]) -> dict[str, list[bytes]]:
 
 @dataclass(slots=True)
 class Awaited:
-    """A run whose answer somebody here waits for; ``since``: monotonic, s."""
+    """A run whose answer somebody here waits for; ``since``: when its row was committed (monotonic, s), else inf."""
 
     answer: Future[Finished]
     since: float
@@ -85,10 +86,16 @@ class ReplyList:
     def expect(self, run_id: UUID) -> Future[Finished]:
         """The answer to ``run_id``, once there is one."""
         answer: Future[Finished] = Future()
-        self._awaited[run_id] = Awaited(answer, time.monotonic())
+        self._awaited[run_id] = Awaited(answer, math.inf)
         if self._thread is None:
             self._start()
         return answer
+
+    def accepted(self, run_id: UUID) -> None:
+        """The row of ``run_id`` is there: from now on the database may be asked for it."""
+        awaited = self._awaited.get(run_id)
+        if awaited is not None:
+            awaited.since = time.monotonic()
 
     def fail(self, run_id: UUID, error: BaseException) -> None:
         """Nobody will answer ``run_id``: its waiter gets ``error``."""

@@ -31,17 +31,23 @@ def states(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, bool]:
     return dict(connection.execute(sql, (list(run_ids),)).fetchall())
 
 
-def one(connection: Connection, run_id: UUID, *, output: bool = True) -> run_object.Run:
+def one(connection: Connection, run_id: UUID) -> run_object.Run:
     """The run object of ``run_id``.
 
     Raises:
         NotFound: there is no such run.
     """
-    names = WITH_OUTPUT if output else LISTED
-    found = connection.execute(f"SELECT {names} FROM sessions_app_run r WHERE r.id = %s", (run_id,)).fetchone()
-    if found is None:
+    found = many(connection, [run_id])
+    if run_id not in found:
         raise NotFound("There is no such run.")
-    return run_object.render(named(found, output=output), output=output)
+    return run_object.render(found[run_id])
+
+
+def many(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, Row]:
+    """Those of ``run_ids`` that there are, with their output."""
+    sql = f"SELECT {WITH_OUTPUT} FROM sessions_app_run r WHERE r.id = ANY(%s::uuid[])"
+    rows = [named(values, output=True) for values in connection.execute(sql, (list(run_ids),)).fetchall()]
+    return {row["id"]: row for row in rows}
 
 
 def named(values: Sequence[Any], *, output: bool) -> Row:

@@ -13,7 +13,8 @@ from django.db import OperationalError, close_old_connections, connection
 
 from era_project.errors import Conflict, EraError
 from runners.types import Limits, RunResult, RunSpec, SandboxUnavailable, Status
-from sessions_app import places, run_limits, session_rows, workspace
+from sessions_app import ending, places, run_limits, session_rows, workspace
+from sessions_app.ending import End
 from sessions_app.events import RunEvents
 from sessions_app.final_rows import Outcome, SessionPart
 from sessions_app.finishing import Final
@@ -27,6 +28,7 @@ from sessions_app.workspace import Collected
 logger = logging.getLogger(__name__)
 
 RETRY_S = 0.25
+DELETED = End(ending.OF_LEASE, "cancelled", "The session was deleted.", 143)
 
 
 class Executor(Protocol):
@@ -50,7 +52,7 @@ class Executor(Protocol):
     def lose(self, running: Running, events: RunEvents) -> None:
         """End it as lost with the server."""
 
-    def end(self, running: Running, *, status: str, message: str) -> None:
+    def end(self, running: Running, what: End) -> None:
         """End a run that came to no result."""
 
     def announce(self, running: Running, final: Final, events: RunEvents) -> None:
@@ -78,7 +80,7 @@ def execute(executor: Executor, running: Running, *, persist_s: float) -> None:
     close_old_connections()
     claimed = running.claimed
     if claimed.session is None or claimed.session_id is None:
-        executor.end(running, status="cancelled", message="The session was deleted before the run was started.")
+        executor.end(running, DELETED)
         return
     try:
         data = session_rows.begin(claimed.session_id, running.inputs.update_data)
@@ -90,11 +92,11 @@ def execute(executor: Executor, running: Running, *, persist_s: float) -> None:
             _lay(place, running, data)
             _run(executor, running, place, _Terms(data, limits, persist_s))
     except LookupError:
-        executor.end(running, status="cancelled", message="The session was deleted while the run was going on.")
+        executor.end(running, DELETED)
     except Conflict as error:
-        executor.end(running, status=Status.FAILED, message=str(error))
+        executor.end(running, End(ending.OF_LEASE, Status.FAILED, str(error)))
     except (EraError, SandboxUnavailable) as error:
-        executor.end(running, status=Status.SANDBOX_ERROR, message=str(error))
+        executor.end(running, End(ending.OF_LEASE, Status.SANDBOX_ERROR, str(error)))
 
 
 @dataclass(frozen=True, slots=True)

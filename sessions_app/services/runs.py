@@ -119,6 +119,7 @@ def _settle(order: Future[None], run_id: UUID, accepted: Future[None]) -> None:
     """In the writer's thread: tell both futures what became of the row."""
     refusal = order.exception()
     if refusal is None:
+        replies.mine().accepted(run_id)
         accepted.set_result(None)
         return
     if not isinstance(refusal, EraError):

@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,7 @@ def test_a_killed_part_loses_nothing_and_repeats_nothing(server: Server, part: s
         caller.join(SETTLED_S)
         assert not caller.is_alive()
     for name in names:
-        wait_until(lambda name=name: settled(server, name), SETTLED_S, f"no run of {name} is unfinished")
+        wait_until(partial(settled, server, name), SETTLED_S, f"no run of {name} is unfinished")
         check(server, name)
 
 
