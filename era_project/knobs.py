@@ -100,7 +100,7 @@ class Conf:
     )
     slot_count: int = field(
         default=0,
-        metadata=_meta("ERA_SLOT_COUNT", "One-shot sandboxes of a node.", shown="two for each core, at least 4"),
+        metadata=_meta("ERA_SLOT_COUNT", "One-shot sandboxes of a node.", shown="four for each core, at least 8"),
     )
     live_max: int = field(default=16, metadata=_meta("ERA_LIVE_MAX", "Sessions that a node keeps live at most."))
     live_idle_s: float = field(

@@ -47,8 +47,8 @@ def by_language(languages: Sequence[str], slots: int) -> list[Group]:
     if PYTHON in languages:
         made.append(Group(PYTHON, (language_queue(PYTHON),), slots + SPARE_THREADS))
     if others:
-        share = max(1, slots // 2) if PYTHON in languages else slots
-        made.append(Group("-".join(languages), others, share + SPARE_THREADS))
+        threads = max(1, slots // 2) if PYTHON in languages else slots + SPARE_THREADS
+        made.append(Group("-".join(languages), others, threads))
     return made
 
 

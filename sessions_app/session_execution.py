@@ -91,7 +91,9 @@ def execute(executor: Executor, running: Running, *, persist_s: float) -> None:
             running.warnings += place.workspace.sync()
             _lay(place, running, data)
             _run(executor, running, place, _Terms(data, limits, persist_s))
-    except LookupError:
+    except LookupError as error:
+        if type(error) is not LookupError:  # a KeyError or IndexError is a fault of ours
+            raise
         executor.end(running, DELETED)
     except Conflict as error:
         executor.end(running, End(ending.OF_LEASE, Status.FAILED, str(error)))

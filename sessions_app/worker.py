@@ -171,8 +171,8 @@ def runner_config(options: Options) -> RunnerConfig:
 
 
 def default_slots() -> int:
-    """Two for each core, at least four."""
-    return settings.get().slot_count or max(4, 2 * (os.cpu_count() or 1))
+    """Four for each core, at least eight: they are built on demand, and four spinning runs leave room for others."""
+    return settings.get().slot_count or max(8, 4 * (os.cpu_count() or 1))
 
 
 class Ready:

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 BATCH = 128
 """Orders committed at once at most."""
+IDLE_S = 0.2
+"""A connection that was used so lately is taken to be whole: looking costs a system call."""
 RETRY_S = 0.25
 """Pause before an order that must not be lost is tried again while Postgres is away."""
 
@@ -48,6 +50,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._used_at = 0.0
 
     def submit(self, flush: Flush, item: Any, *, persist_s: float = 0.0) -> Future[Any]:
         """Have ``flush`` do ``item`` together with the others that wait; the future is done after its commit.
@@ -111,8 +114,10 @@ class Writer:
 
     def _usable(self) -> Connection:
         """The connection; a new one where the server closed it meanwhile (an idle socket has nothing to read)."""
+        now = time.monotonic()
+        was_idle, self._used_at = now - self._used_at > IDLE_S, now
         if self._connection is not None and not self._connection.closed:
-            if not select.select([self._connection.fileno()], [], [], 0)[0]:
+            if not was_idle or not select.select([self._connection.fileno()], [], [], 0)[0]:
                 return self._connection
             self._connection.close()
         self._connection = connections.postgres()
