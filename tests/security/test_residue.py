@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from runners.types import Status
-from tests.boxes import Box, output
+from tests.boxes import LIMITS, Box, output
 
 PLACES = "('/workspace', '/tmp', '/dev/shm', '/home/sandbox')"
 LISTING = f"import os\nprint(sorted(x for d in (*{PLACES}, '/dev/mqueue') for x in os.listdir(d)))"
@@ -181,3 +182,11 @@ def test_changes_name_links_and_not_their_targets(box: Box) -> None:
     )
     assert result.changes and "x" in result.changes.created and "good" in result.changes.created
     assert not re.search(r"passwd", str(result.changes))
+
+
+def test_a_request_that_was_not_taken_is_nobodys(box: Box) -> None:
+    """A child that is killed before it took its request leaves it in the socket: the next child must never see it."""
+    for turn in range(8):
+        short = replace(LIMITS, wall_time_s=0.001)
+        assert box.run(f"print('first {turn}')", limits=short).status in (Status.TIMED_OUT, Status.SUCCEEDED)
+        assert box.text(f"print('second {turn}')") == f"second {turn}"

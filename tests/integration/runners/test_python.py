@@ -68,7 +68,7 @@ def test_traceback_shows_the_users_lines_only(runner: Runner) -> None:
 def test_syntax_error_has_no_frames(runner: Runner) -> None:
     result = run(runner, "x = 1\nif x\n  print(1)\n")
     assert result.stderr.content.decode() == (
-        '  File "/workspace/main.py", line 2\n    if x\n        ^\nSyntaxError: expected \':\'\n'
+        "  File \"/workspace/main.py\", line 2\n    if x\n        ^\nSyntaxError: expected ':'\n"
     )
 
 
@@ -86,7 +86,11 @@ def test_input_and_arguments(runner: Runner) -> None:
 
 
 def test_environment(runner: Runner) -> None:
-    result = run(runner, "import os\nprint(sorted(os.environ))\nprint(os.environ['A'], os.environ['PATH'])", env={"A": "ä\n", "PATH": "/x"})
+    result = run(
+        runner,
+        "import os\nprint(sorted(os.environ))\nprint(os.environ['A'], os.environ['PATH'])",
+        env={"A": "ä\n", "PATH": "/x"},
+    )
     assert output(result) == "['A', 'HOME', 'LANG', 'PATH', 'TMPDIR', 'USER']\nä\n /x"
 
 
@@ -216,7 +220,11 @@ def test_cancel_before_and_during(runner: Runner) -> None:
     result = runner.run(RunSpec("python", "print(1)"), cancel=cancel, on_start=lambda: started.append(1))
     assert result.status is Status.CANCELLED and not started
     during = Cancel()
-    result = runner.run(RunSpec("python", "import time; time.sleep(60)"), cancel=during, on_start=lambda: threading.Timer(0.1, during.request).start())
+    result = runner.run(
+        RunSpec("python", "import time; time.sleep(60)"),
+        cancel=during,
+        on_start=lambda: threading.Timer(0.1, during.request).start(),
+    )
     assert result.status is Status.CANCELLED
 
 
@@ -238,7 +246,10 @@ def test_a_listener_that_fails_costs_the_slot_only(runner: Runner) -> None:
 
 
 def test_usage(runner: Runner) -> None:
-    usage = run(runner, "import time\nend = time.process_time() + .2\nwhile time.process_time() < end: pass\nx = bytearray(50 << 20)").usage
+    usage = run(
+        runner,
+        "import time\nend = time.process_time() + .2\nwhile time.process_time() < end: pass\nx = bytearray(50 << 20)",
+    ).usage
     assert usage.cpu_time_s and 0.2 <= usage.cpu_time_s < 5 and usage.wall_time_s >= 0.2
     assert usage.memory_peak_bytes and 50 * MIB < usage.memory_peak_bytes < 200 * MIB
 
