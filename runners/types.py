@@ -54,6 +54,16 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminal:
+    """What an interactive one-shot is connected to. The descriptors stay the caller's, open until the run has ended."""
+
+    stdin: int
+    """Read end of a pipe, or the side of a pseudo terminal that programs use, which is then their output as well."""
+    master: int | None = None
+    """The other side of the pseudo terminal, not blocking: output is read from it. None: output has its own pipes."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """One run: a program of ``language`` (canonical name) with everything that it is given."""
 
@@ -70,6 +80,8 @@ class RunSpec:
     limits: Limits = field(default_factory=Limits)
     workspace: str | None = None
     """Name of a folder below the runner's workspaces folder, bound in as /workspace; None: a tmpfs of the run's own."""
+    terminal: Terminal | None = None
+    """One-shots only: read instead of ``stdin``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from runners.backends.base import Hooks
 from runners.backends.slot.exchange import Compiling, Exchange, open_wires
-from runners.backends.slot.oneshot import Terms, conclude, rlimits, settle
+from runners.backends.slot.oneshot import Terms, conclude, is_tty, rlimits, settle
 from runners.backends.slot.slot import Prepared, Slot, SlotBroken, fill
 from runners.backends.slot.watchdog import Watchdog
 from runners.languages import LANGUAGES, Language, Program
-from runners.types import MIB, Limits, RunResult, RunSpec
+from runners.types import MIB, Limits, RunResult, RunSpec, Terminal
 
 COMPILE_MEMORY_BYTES = 512 * MIB
 REQUEST_TIMEOUT_S = 20.0
@@ -40,10 +40,12 @@ def argv_of(program: Program, limits: Limits) -> list[str]:
     return [first, *rest]
 
 
-def start_driver(slot: Slot, program: Program, limits: Limits, terms: Terms, key: Hashable) -> Prepared:
+def start_driver(
+    slot: Slot, program: Program, limits: Limits, terms: Terms, key: Hashable, terminal: Terminal | None = None
+) -> Prepared:
     """Have the parked child become the driver; it boots and waits for its request on descriptor 3."""
-    wires, ends, channel_end = open_wires(slot, strangers=terms.strangers, channel=True)
-    stdin = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    wires, ends, channel_end = open_wires(slot, strangers=terms.strangers, channel=True, terminal=terminal)
+    stdin = os.dup(terminal.stdin) if terminal else os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     argv = argv_of(program, limits)
     request = {
         # A driver in Python needs no interpreter of its own: the child is one.
@@ -53,6 +55,7 @@ def start_driver(slot: Slot, program: Program, limits: Limits, terms: Terms, key
         "limits": rlimits(limits, terms, is_python=False),
         "stdin": True,
         "channel": True,
+        "tty": is_tty(terminal),
     }
     prepared = Prepared(key, wires, stdin)
     try:
@@ -92,14 +95,15 @@ def run(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResult:
     prepared, slot.prepared = slot.prepared, None
     if prepared is None:
         assert language.once is not None
-        prepared = start_driver(slot, language.once, spec.limits, terms, None)
+        prepared = start_driver(slot, language.once, spec.limits, terms, None, spec.terminal)
     try:
         exchange = Exchange(slot, prepared.wires, spec.limits, hooks)
         if not terms.cgroups:
             exchange.watch = Watchdog(slot, limits).look
         if language.compiles:
             exchange.compiling = Compiling(lambda: _hold_program(slot, spec, exchange, terms))
-        fill(prepared.stdin, spec.stdin)
+        if not spec.terminal:
+            fill(prepared.stdin, spec.stdin)
         _send_request(prepared, language, spec)
         exchange.start_clock()
         return conclude(exchange, exchange.wait(), before)

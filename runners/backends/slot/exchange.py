@@ -18,7 +18,7 @@ from runners.backends.base import Hooks
 from runners.backends.slot.guest.pid1 import KILLED, REPLY, WORN
 from runners.backends.slot.slot import Slot, SlotBroken, Wires
 from runners.output import Collector
-from runners.types import Limits, Status, Stream
+from runners.types import Limits, Status, Stream, Terminal
 
 KILL_GRACE_S = 2.0
 """How long pid 1 may take to kill everything before the whole slot is killed."""
@@ -29,14 +29,16 @@ _DRAIN_BYTES = 16 << 20
 """Read at most after the end: a pipe holds 1 MiB at most, more can only come from a writer that should be dead."""
 
 
-def open_wires(slot: Slot, *, strangers: bool, channel: bool = False) -> tuple[Wires, list[int], socket.socket | None]:
+def open_wires(
+    slot: Slot, *, strangers: bool, channel: bool = False, terminal: Terminal | None = None
+) -> tuple[Wires, list[int], socket.socket | None]:
     """Pipes, and a socket if asked for; returns our ends, the child's two and the child's end of the socket.
 
     Args:
         strangers: User code has another uid than the runner, who cannot give files away.
+        terminal: A pseudo terminal takes the place of both pipes; its output counts as stdout.
     """
-    out, out_end = os.pipe2(os.O_CLOEXEC)
-    err, err_end = os.pipe2(os.O_CLOEXEC)
+    out, out_end, err, err_end = _pipes() if terminal is None or terminal.master is None else _terminal(terminal)
     for end in (out_end, err_end):  # or /dev/stdout could not be opened inside
         if slot.owner.uid >= 0:
             os.fchown(end, slot.owner.uid, slot.owner.uid)
@@ -48,6 +50,17 @@ def open_wires(slot: Slot, *, strangers: bool, channel: bool = False) -> tuple[W
     if channel:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     return Wires(out, err, ours), [out_end, err_end], theirs
+
+
+def _pipes() -> tuple[int, int, int, int]:
+    return *os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC)
+
+
+def _terminal(terminal: Terminal) -> tuple[int, int, int, int]:
+    assert terminal.master is not None
+    nothing, end = os.pipe2(os.O_CLOEXEC)  # whoever reads it finds its end at once
+    os.close(end)
+    return os.dup(terminal.master), os.dup(terminal.stdin), nothing, os.dup(terminal.stdin)
 
 
 @dataclass
@@ -243,6 +256,8 @@ class Exchange:
             chunk = os.read(descriptor, READ_BYTES)
         except BlockingIOError:
             return True
+        except OSError:  # a pseudo terminal that nobody holds any more
+            return False
         if chunk:
             self.collectors[stream].add(chunk)
             if self.hooks.on_output:

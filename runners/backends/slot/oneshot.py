@@ -13,7 +13,7 @@ from runners.backends.base import Hooks
 from runners.backends.slot.exchange import Ended, Exchange, open_wires
 from runners.backends.slot.slot import Slot, SlotBroken, memory_file
 from runners.backends.slot.watchdog import Watchdog
-from runners.types import Changes, Limits, RunResult, RunSpec, Status, Usage
+from runners.types import Changes, Limits, RunResult, RunSpec, Status, Terminal, Usage
 
 DATA_FILE = ".session_data.json"
 MAIN_FILE = "main.py"
@@ -56,11 +56,13 @@ def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResu
         OSError: The input files do not fit.
     """
     before = settle(slot, spec, spec.limits)
-    wires, ends, _ = open_wires(slot, strangers=terms.strangers)
+    wires, ends, _ = open_wires(slot, strangers=terms.strangers, terminal=spec.terminal)
     exchange = Exchange(slot, wires, spec.limits, hooks)
     try:
         try:
-            if spec.stdin:
+            if spec.terminal:
+                ends.append(os.dup(spec.terminal.stdin))
+            elif spec.stdin:
                 ends.append(memory_file("stdin", spec.stdin))
             request = {
                 "kind": "python",
@@ -68,8 +70,9 @@ def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResu
                 "args": list(spec.args),
                 "env": dict(spec.env),
                 "limits": rlimits(spec.limits, terms, is_python=True),
-                "stdin": bool(spec.stdin),
+                "stdin": bool(spec.stdin or spec.terminal),
                 "channel": False,
+                "tty": is_tty(spec.terminal),
                 "fork_start": "rocess" in spec.code,
             }
             slot.send(request, ends)
@@ -83,6 +86,11 @@ def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResu
         return conclude(exchange, ended, before)
     finally:
         wires.close()
+
+
+def is_tty(terminal: Terminal | None) -> bool:
+    """Whether the program gets a controlling terminal."""
+    return terminal is not None and terminal.master is not None
 
 
 def settle(slot: Slot, spec: RunSpec, limits: Limits) -> tree.Listing | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal
 import ctypes
+import fcntl
 import marshal
 import mmap
 import os
@@ -24,6 +25,7 @@ _CAPABILITY_HEADER = ctypes.create_string_buffer(struct.pack("Ii", 0x20080522, 0
 _NO_CAPABILITIES = ctypes.create_string_buffer(24)
 _REQUEST_BYTES = 1 << 17
 _FIRST_FREE = 3
+_TIOCSCTTY = 0x540E
 _prctl = linux.HOT.prctl
 # Plain numbers and the C module: enumerations touch 20 pages more.
 _DEFAULT, _SIGUSR1, _SIGINT, _LIVE_SIGNALS = 0, 10, 2, (12, 34, 35, 36)
@@ -92,6 +94,8 @@ def _begin(message: bytes, ancillary: list[tuple[int, int, bytes]]) -> NoReturn:
         os.close(packed)
     request: dict[str, Any] = marshal.loads(message)
     _arrange(descriptors, has_stdin=request["stdin"], has_channel=request["channel"])
+    if request.get("tty"):
+        fcntl.ioctl(0, _TIOCSCTTY, 0)  # or Ctrl-C would reach nobody
     for kind, soft, hard in request["limits"]:
         resource.setrlimit(kind, (soft, hard))
     os.chdir("/workspace")
