@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 
 T = TypeVar("T")
 
-pytestmark = pytest.mark.timeout(minio.BUILD_S)
+pytestmark = [pytest.mark.timeout(minio.BUILD_S), pytest.mark.xdist_group("minio")]
 
 
 def age(stored: Stored) -> None:

@@ -19,7 +19,7 @@ from storage_app.minio_store import MinioStore
 from storage_app.objects import MissingObjectError, ObjectStore, Waiting
 from tests import minio
 
-pytestmark = pytest.mark.timeout(minio.BUILD_S)
+pytestmark = [pytest.mark.timeout(minio.BUILD_S), pytest.mark.xdist_group("minio")]
 
 
 def waiting(content: bytes, folder: Path) -> Waiting:

@@ -10,7 +10,7 @@ import pytest
 from tests import minio, servers, stack
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(minio.BUILD_S)
+pytestmark = [pytest.mark.timeout(minio.BUILD_S), pytest.mark.xdist_group("minio")]
 
 
 def settings(store: minio.Server) -> dict[str, str]:
