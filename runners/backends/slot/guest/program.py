@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import builtins
 import gc
+import itertools
 import linecache
 import sys
 import threading
@@ -15,6 +16,15 @@ from typing import Any, NoReturn
 
 MAIN = "/workspace/main.py"
 _INTERRUPTED = 130
+_modules_at_boot = 0
+
+
+def note_boot() -> None:
+    """Everything is imported that runs find imported."""
+    global _modules_at_boot
+    _modules_at_boot = len(sys.modules) - 1  # without the main module, which goes
+
+
 
 
 def run(source: str, args: list[str], *, fork_start: bool = False) -> NoReturn:
@@ -108,9 +118,9 @@ def _forget_modules() -> None:
     """Let destructors run and write what lies in the buffers of files that were never closed."""
     modules = sys.modules
     del modules["__main__"]
-    own = [name for name, module in modules.items() if str(getattr(module, "__file__", "")).startswith("/workspace")]
-    for name in own:
-        del modules[name]
+    for name in list(itertools.islice(modules, _modules_at_boot, None)):  # those of boot would be copied by a look
+        if str(getattr(modules.get(name), "__file__", "")).startswith("/workspace"):
+            del modules[name]
     gc.collect()
 
 
