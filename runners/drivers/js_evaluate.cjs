@@ -16,6 +16,7 @@ class Evaluator {
     this.held = new Set();
     this.declared = new Set();
     this.job = null;
+    this.stopHook = null;
     this.grabbed = undefined;
     this.isRunning = false;
     const hide = (key, value) => Object.defineProperty(globalThis, key, { value, enumerable: false });
@@ -26,35 +27,45 @@ class Evaluator {
 
   /**
    * Evaluates code; `done(error, reply)` is called when its promise has settled, which may be never.
-   * Returns false where a SIGINT stopped its synchronous part.
+   * Returns false where a SIGINT stopped its synchronous part; `done` is not called then.
    */
   evaluate(expression, done) {
-    this.job = () => this.post(expression, done);
+    let early = null;
+    // A signal may strike anywhere while the script runs: nothing of ours happens in there.
+    this.job = () => this.post(expression, (error, reply) => { if (this.isRunning) early = { error, reply }; else done(error, reply); });
     this.isRunning = true;
     try {
       this.runner.runInThisContext({ breakOnSigint: true });
-      return true;
     } catch (error) {
       if (error.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') return false;
       throw error;
     } finally {
       this.isRunning = false;
+      this.unhook();
     }
+    if (early) done(early.error, early.reply);
+    return true;
   }
 
   post(expression, done) {
     // V8 aborts the process if the promise of an evaluation is collected ("Promise was collected" is reported from inside
     // the collector), e.g. after `await new Promise(() => {})`: the first promise that it makes is held until it settles.
     let mine = null;
-    const stop = v8.promiseHooks?.onInit?.((promise) => {
+    this.stopHook = v8.promiseHooks?.onInit?.((promise) => {
       if (mine === null) { mine = promise; this.held.add(promise); }
     });
     const parameters = { expression, replMode: true, awaitPromise: true, objectGroup: GROUP };
     try {
       this.session.post('Runtime.evaluate', parameters, (error, reply) => { this.held.delete(mine); done(error, reply); });
     } finally {
-      stop?.();
+      this.unhook();
     }
+  }
+
+  unhook() {
+    const stop = this.stopHook;
+    this.stopHook = null;
+    stop?.();
   }
 
   /** The value that a reply's remote object stands for. */

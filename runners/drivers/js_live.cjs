@@ -13,6 +13,8 @@ const { pathToFileURL } = require('url');
 const util = require('util');
 const vm = require('vm');
 const { Evaluator } = require('./js_evaluate.cjs');
+const interrupts = require('./js_interrupt.cjs');
+const output = require('./js_output.cjs');
 const { rewrite } = require('./js_rewrite.cjs');
 const { setInput } = require('./js_stdin.cjs');
 const snapshots = require('./js_snapshot.cjs');
@@ -148,6 +150,7 @@ function start(request) {
   channel.unref();
   run.baseline = resources();
   timers.forget();
+  interrupts.arm(() => stopped(run));
   // Functions of earlier runs keep their place in stack traces: every run has a name of its own.
   run.file = FILE + (runs > 1 ? `#${runs}` : '');
   let code;
@@ -173,7 +176,7 @@ function prepare(source, file) {
 
 /** A SIGINT ended the synchronous part: the host's, or the one that process.exit sent. */
 function stopped(run) {
-  if (current !== run || run.isFinishing) return undefined;
+  if (current !== run) return undefined;
   if (run.exit !== null) return finish(run, run.exit);
   fs.writeSync(2, 'Interrupted\n');
   return finish(run, INTERRUPTED);
@@ -211,24 +214,18 @@ function complete(run) {
   finish(run, exitCode(process.exitCode ?? 0), run.result);
 }
 
-/** Output that is still on its way goes out first, then the answer. */
+/** Ends the run; all that it wrote is in the pipes by now. */
 function finish(run, exit, result, failure) {
-  if (current !== run || run.isFinishing) return;
-  run.isFinishing = true;
+  if (current !== run) return undefined;
   if (!run.isComplete) timers.clearAll();
+  interrupts.disarm();
   clearTimeout(run.timer);
   channel.ref();
-  const streams = [process.stdout, process.stderr].filter((stream) => stream?.writableLength > 0 && !stream.destroyed);
-  let left = streams.length;
-  const end = () => {
-    leaveEnvironment(run.before);
-    current = null;
-    evaluator.release();
-    reply({ id: run.request.id, exit, result: result ?? null, error: failure ?? null });
-    setImmediate(next);
-  };
-  if (!left) return end();
-  for (const stream of streams) stream.write('', () => { if ((left -= 1) === 0) end(); });
+  leaveEnvironment(run.before);
+  current = null;
+  evaluator.release();
+  reply({ id: run.request.id, exit, result: result ?? null, error: failure ?? null });
+  return void setImmediate(next);
 }
 
 // ---------------------------------------------------------------- what people see
@@ -366,7 +363,6 @@ function furnish() {
   process.execArgv = [];
   process.on('uncaughtException', fail);
   process.on('unhandledRejection', fail);
-  process.on('SIGINT', () => { if (current && current.exit === null) stopped(current); });
   process.on('beforeExit', () => {
     const run = current;
     if (run === null) return undefined;
@@ -378,6 +374,8 @@ function furnish() {
 }
 
 process.chdir(WORKSPACE);
+if (!isDeno) output.install();
+interrupts.install();
 timers.install();
 const emitWarning = process.emitWarning;
 process.emitWarning = () => {}; // what is experimental here is ours, not the program's

@@ -33,7 +33,9 @@ function forget() { made = []; }
 
 /** After a run that did not end by itself. */
 function clearAll() {
-  for (const timer of made) clear(timer);
+  try {
+    for (const timer of made) clear(timer);
+  } catch { /* an interrupt left node's list of timers damaged */ }
   made = [];
 }
 
