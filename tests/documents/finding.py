@@ -47,6 +47,8 @@ class Command:
     headers: dict[str, str]
     body: str | None
     """Text of the body; ``@name`` stands for a file's content, ``@-`` for the standard input."""
+    output: str | None = None
+    """File that takes the answer."""
 
 
 def lines_of(document: str) -> list[str]:
@@ -91,7 +93,7 @@ def take_apart(command: str) -> Command:
     words = shlex.split(inner.replace("\\\n", " "))
     words = words[words.index("curl") + 1 :]
     words = words[: words.index("|")] if "|" in words else words
-    method, url, body = "", "", None
+    method, url, body, output = "", "", None, None
     headers: dict[str, str] = {}
     rest = iter(words)
     for word in rest:
@@ -102,11 +104,13 @@ def take_apart(command: str) -> Command:
             headers[name.strip()] = value.strip()
         elif word in ("-d", "--data-binary"):
             body = next(rest)
-        elif word in ("-o", "-w"):
+        elif word == "-o":
+            output = next(rest)
+        elif word == "-w":
             next(rest)
         elif not word.startswith("-"):
             url = word
-    return Command(method or ("GET" if body is None else "POST"), url, headers, body)
+    return Command(method or ("GET" if body is None else "POST"), url, headers, body, output)
 
 
 def shown(document: str, line: int) -> Any:

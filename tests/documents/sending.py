@@ -80,4 +80,7 @@ def _by_requests(text: str, folder: Path, variables: Mapping[str, str]) -> Answe
     elif command.body and command.body.startswith("@"):
         content = (folder / command.body[1:]).read_bytes()
     answer = requests.request(command.method, command.url, headers=command.headers, data=content, timeout=DEADLINE_S)
-    return Answer(answer.status_code, answer.text)
+    if command.output is None or command.output == "/dev/null":
+        return Answer(answer.status_code, answer.text)
+    (folder / command.output).write_bytes(answer.content)
+    return Answer(answer.status_code, "")
