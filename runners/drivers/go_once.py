@@ -47,7 +47,7 @@ class Toolchain:
     def __init__(self, runtimes: str, workspace: str, scratch: str) -> None:
         self.root = f"{runtimes}/go"
         self.cache = f"{runtimes}/gocache"
-        self.index = f"{runtimes}/go-importcfg"
+        self.index = f"{self.cache}/importcfg"
         self.workspace = workspace
         self.scratch = scratch
         self.source = f"{scratch}/main.go"

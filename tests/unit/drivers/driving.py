@@ -46,8 +46,8 @@ def view(runtimes: Path, folder: Path) -> Path:
         target = made / "gocache" / source.parent.name / source.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(source)
-    index = (runtimes / "go-importcfg").read_text()
-    (made / "go-importcfg").write_text(index.replace("=/opt/rt/", f"={made}/"))
+    index = (runtimes / "gocache/importcfg").read_text()
+    (made / "gocache/importcfg").write_text(index.replace("=/opt/rt/", f"={made}/"))
     return made
 
 
