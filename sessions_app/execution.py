@@ -8,11 +8,12 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from runners.types import InputFile, Limits, RunResult, RunSpec, Status
-from sessions_app import ending, final_rows, finishing, run_limits, sealing, session_execution, writer
+from sessions_app import ending, final_rows, finishing, run_limits, sealing, session_execution, terminals, writer
 from sessions_app.claiming import Claim, Claimed, claim
 from sessions_app.connections import Connection
 from sessions_app.ending import End
@@ -103,7 +104,9 @@ class Executor:
         events = RunEvents(running.claimed.id, streamed=running.claimed.streamed)
         try:
             spec = self.spec(running, run_limits.limits(running, in_session=False))
-            result = self.runner.run(spec, on_output=events.write, cancel=running.cancel)
+            with terminals.opened(running) as terminal:
+                spec = replace(spec, terminal=terminal) if terminal else spec
+                result = self.runner.run(spec, on_output=events.write, cancel=running.cancel)
         except BaseException:
             events.close()
             raise
@@ -174,7 +177,7 @@ class Executor:
         if _is_short(running, events):
             events.close()
         else:
-            events.finish(final.run())
+            events.finish(final.run(output=False))
         finishing.reply([final])
 
     def _end_row(self, run_id: UUID, what: End) -> None:

@@ -22,13 +22,13 @@ NOT_SENT = "The broker cannot be reached, so the run was not started; try again,
 
 INSERT = """
 INSERT INTO sessions_app_run (id, owner_id, session_name, language, code, request, timeout_s, cpu_count, memory_mib,
-    streamed, detached, webhook, reply_to, queue_until, published_at)
+    streamed, interactive, detached, webhook, reply_to, queue_until, published_at)
 SELECT id, owner_id, session_name, language, code, request, timeout_s, cpu_count, memory_mib,
-    streamed, detached, webhook, reply_to, now() + make_interval(secs => queue_timeout_s), now()
+    streamed, interactive, detached, webhook, reply_to, now() + make_interval(secs => queue_timeout_s), now()
 FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::float8[], %s::float8[],
-    %s::int[], %s::bool[], %s::bool[], %s::text[], %s::text[], %s::float8[])
+    %s::int[], %s::bool[], %s::bool[], %s::bool[], %s::text[], %s::text[], %s::float8[])
 AS v(id, owner_id, session_name, language, code, request, timeout_s, cpu_count, memory_mib,
-    streamed, detached, webhook, reply_to, queue_timeout_s)
+    streamed, interactive, detached, webhook, reply_to, queue_timeout_s)
 ON CONFLICT (id) DO NOTHING"""
 
 LOCK_SESSION = """
@@ -70,6 +70,7 @@ class NewRow:
     cpu_count: float | None
     memory_mib: int | None
     streamed: bool
+    interactive: bool
     detached: bool
     webhook: str | None
     reply_to: str | None

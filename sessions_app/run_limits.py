@@ -20,6 +20,8 @@ def environment(running: Running) -> Mapping[str, str]:
     if len(ours) < len(given):
         ignored = ", ".join(sorted(given.keys() - ours.keys()))
         running.warnings.append(f"env: names that begin with {RESERVED} are the server's own; ignored: {ignored}.")
+    if running.inputs.tty and "TERM" not in ours:
+        ours["TERM"] = "xterm-256color"
     name, base = running.claimed.session_name, conf().base_url
     return ours | {
         "ERA_SESSION": "true",

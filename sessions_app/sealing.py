@@ -16,13 +16,15 @@ NONCE_BYTES = 12
 
 
 class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The parts of a request that are secret or large; ``update_data`` is the text of a JSON object."""
+    """The parts of a request that are secret or large; ``update_data`` is the text of a JSON object, ``tty`` columns and rows."""
 
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = {}
     stdin: str = ""
     files: Mapping[str, bytes] = {}
     update_data: str | None = None
+    interactive: bool = False
+    tty: tuple[int, int] | None = None
 
 
 NOTHING = Inputs()

@@ -12,6 +12,9 @@ import sys
 GRACE_S = 3
 """How long open answers may take after TERM; the server as a whole ends within 5 s."""
 
+MESSAGE_BYTES = 1 << 20
+"""Largest message of a web socket."""
+
 
 def main(descriptors: list[int]) -> None:
     """Serves until INT or TERM."""
@@ -25,7 +28,8 @@ def main(descriptors: list[int]) -> None:
         application,
         loop="uvloop",
         http=http_protocol.Protocol,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -61,6 +61,8 @@ def _run(place: int, text: bytes) -> NewRun:
         new = _checked(json_text.parse(text, raw=bodies.SessionRun.raw))
         if not new.wait:
             raise InvalidInput("A run of a batch is always waited for: leave `wait` away.", field="wait")
+        if new.interactive:
+            raise InvalidInput("Nobody can talk to a run of a batch: leave `interactive` and `tty` away.", field="tty")
     except EraError as error:
         error.extra["index"] = place
         raise

@@ -12,7 +12,7 @@ from rest_framework import serializers
 
 from era_project.errors import InvalidInput
 from sessions_app.api import json_text
-from sessions_app.api.containers import Arguments, Data, Environment, Files, Metadata, SessionId
+from sessions_app.api.containers import Arguments, Data, Environment, Files, Metadata, SessionId, TerminalSize
 from sessions_app.api.fields import Absent, Flag, Language, Number, OffOnly, OneOf, Sandbox, Text, Whole
 from sessions_app.services import owners
 from sessions_app.services.runs import NewRun
@@ -146,6 +146,8 @@ class Execute(Program, Sized):
 
     language = Language()
     code = Text(limit=lambda c: c.max_code_bytes)
+    interactive = Flag(required=False)
+    tty = TerminalSize(required=False)
     allowInternetAccess = OffOnly(required=False)  # noqa: N815
     sandbox = Sandbox(required=False)
     setup = Absent(required=False)
@@ -226,12 +228,16 @@ def execute(body: bytes, *, streamed: bool = False) -> NewRun:
 
 def new_one_shot(fields: dict[str, Any], *, streamed: bool = False) -> NewRun:
     """The run of checked fields of :class:`Execute`."""
+    tty = fields.get("tty")
+    is_interactive = tty is not None or fields.get("interactive", False)
     return NewRun(
         language=fields["language"],
         code=fields["code"],
         cpu_count=fields.get("cpu_count"),
         memory_mib=fields.get("memory_mib"),
-        **_common(fields, streamed=streamed),
+        interactive=is_interactive,
+        tty=tty,
+        **_common(fields, streamed=streamed or is_interactive),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from era_project.errors import InvalidInput
@@ -15,6 +15,11 @@ from sessions_app.api.fields import Limit, Strict, utf8_size
 
 SESSION_ID = re.compile(r"(?!\.)[A-Za-z0-9_:.\-]{1,128}")
 """Source: the contract, Sessions."""
+
+USUAL_TERMINAL = (80, 24)
+"""Columns and rows of a terminal whose size nobody told."""
+MAX_COLUMNS = 1000
+"""Columns and rows of a terminal at most."""
 
 
 def is_session_id(text: str) -> bool:
@@ -150,3 +155,23 @@ class Data(Strict):
             self.refuse()
         self.check_size(utf8_size(data.text), self._limit)
         return data.text
+
+
+class TerminalSize(Strict):
+    """The pseudo terminal of an interactive run."""
+
+    expected = f"true or an object of `columns` and `rows`, each from 1 to {MAX_COLUMNS}"
+
+    def to_internal_value(self, data: Any) -> tuple[int, int] | None:
+        """Columns and rows; None for false."""
+        if isinstance(data, bool):
+            return USUAL_TERMINAL if data else None
+        size = terminal_size(data) if isinstance(data, dict) and data.keys() == {"columns", "rows"} else None
+        return size or self.refuse()
+
+
+def terminal_size(given: Mapping[str, Any]) -> tuple[int, int] | None:
+    """``columns`` and ``rows`` of an object; None where they are no size."""
+    columns, rows = given.get("columns"), given.get("rows")
+    is_size = all(type(side) is int and 1 <= side <= MAX_COLUMNS for side in (columns, rows))
+    return (columns, rows) if is_size else None  # type: ignore[return-value]

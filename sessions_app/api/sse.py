@@ -79,13 +79,18 @@ async def while_present(work: Coroutine[Any, Any, None], receive: Receive) -> No
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         is_gone = not task.done()
     finally:
-        gone.cancel()
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
+        await end({task, gone})
     if is_gone:
         raise LeftError
     task.result()
+
+
+async def end(tasks: set[asyncio.Future[None]]) -> None:
+    """Cancel ``tasks`` until they have ended."""
+    while left := {task for task in tasks if not task.done()}:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
 
 
 async def _disconnected(receive: Receive) -> None:

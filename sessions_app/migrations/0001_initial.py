@@ -114,6 +114,10 @@ class Migration(migrations.Migration):
                 ("cpu_count", models.FloatField(db_default=1.0)),
                 ("memory_mib", models.IntegerField(db_default=256)),
                 ("streamed", models.BooleanField(db_default=False, help_text="whether its output is sent live")),
+                (
+                    "interactive",
+                    models.BooleanField(db_default=False, help_text="whether its input comes while it runs"),
+                ),
                 ("detached", models.BooleanField(db_default=False, help_text="whether it goes on without its caller")),
                 ("webhook", models.TextField(null=True)),
                 ("reply_to", models.TextField(help_text="the list that its caller reads", null=True)),

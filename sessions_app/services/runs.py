@@ -34,6 +34,8 @@ class NewRun:
         timeout_s: wall time; None: the session's default, else the server's.
         queue_timeout_s: how long it waits to be started; None: the server's default.
         streamed: whether its events are wanted live.
+        interactive: whether input comes while it runs (one-shots only).
+        tty: columns and rows of the terminal that an interactive run gets; None: pipes.
         detached: whether it goes on without its caller.
         wait: whether an answer is sent; without, only ``accepted`` of what :func:`start` gives is ever done.
         webhook: address that the run object is sent to at the end.
@@ -54,6 +56,8 @@ class NewRun:
     cpu_count: float | None = None
     memory_mib: int | None = None
     streamed: bool = False
+    interactive: bool = False
+    tty: tuple[int, int] | None = None
     detached: bool = False
     wait: bool = True
     webhook: str | None = None
@@ -95,7 +99,7 @@ def start(new: NewRun) -> Started:
 
 def _row(new: NewRun, run_id: UUID, *, reply_to: str | None) -> NewRow:
     settings = conf()
-    inputs = Inputs(new.args, new.env, new.stdin, new.files, new.update_data)
+    inputs = Inputs(new.args, new.env, new.stdin, new.files, new.update_data, new.interactive, new.tty)
     is_own = new.session is None
     return NewRow(
         id=run_id,
@@ -108,6 +112,7 @@ def _row(new: NewRun, run_id: UUID, *, reply_to: str | None) -> NewRow:
         cpu_count=new.cpu_count or (settings.default_cpu if is_own else None),
         memory_mib=new.memory_mib or (settings.default_memory_mib if is_own else None),
         streamed=new.streamed,
+        interactive=new.interactive,
         detached=new.detached,
         webhook=new.webhook,
         reply_to=reply_to,
