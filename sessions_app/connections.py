@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 import redis
 from django.conf import settings
 from django.db import connection as django_connection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from era_project import addresses
 
@@ -36,13 +39,13 @@ def postgres() -> Connection:
 @functools.cache
 def valkey() -> redis.Redis:
     """The process's pool of connections for live events and replies, for short commands (thread-safe)."""
-    return redis.Redis(**settings.REDIS_CONNECTION, socket_timeout=CONNECT_TIMEOUT_S)
+    return _client(settings.REDIS_CONNECTION)
 
 
 @functools.cache
 def broker() -> redis.Redis:
     """The broker as a Redis client; only where :func:`broker_is_redis`."""
-    return redis.Redis(**addresses.redis_arguments(settings.CELERY_BROKER_URL), socket_timeout=CONNECT_TIMEOUT_S)
+    return _client(addresses.redis_arguments(settings.CELERY_BROKER_URL))
 
 
 def broker_is_redis() -> bool:
@@ -52,4 +55,13 @@ def broker_is_redis() -> bool:
 
 def blocking_valkey() -> redis.Redis:
     """A client for one thread that blocks on a list for up to :data:`BLOCK_S`."""
-    return redis.Redis(**settings.REDIS_CONNECTION, socket_timeout=BLOCK_S + CONNECT_TIMEOUT_S)
+    return _client(settings.REDIS_CONNECTION, patience_s=BLOCK_S + CONNECT_TIMEOUT_S)
+
+
+def _client(arguments: Mapping[str, Any], *, patience_s: float = CONNECT_TIMEOUT_S) -> redis.Redis:
+    """A client that tries a second time at once, for a connection that the server has closed, and then gives up.
+
+    The library's own patience (three tries with pauses of seconds) would hold up everything that waits behind.
+    """
+    given = {**arguments, "socket_timeout": patience_s, "socket_connect_timeout": CONNECT_TIMEOUT_S}
+    return redis.Redis(**given, retry=Retry(NoBackoff(), 1))

@@ -11,11 +11,14 @@ import msgspec
 import redis
 
 from sessions_app import connections
+from sessions_app.outage import Outage
 
 logger = logging.getLogger(__name__)
 
 UNREAD_TTL_S = 60
 """What a node has not read by then it will not need: it is dead, and what it ran is lost."""
+
+RETRY_S = 0.5
 
 Handler = Callable[[Mapping[str, Any]], None]
 
@@ -49,13 +52,15 @@ class Reader(threading.Thread):
     def run(self) -> None:
         """Read until :meth:`stop`."""
         client = connections.blocking_valkey()
+        away = Outage(logger, "Commands cannot be read")
         while not self._stopped.is_set():
             try:
                 got: Any = client.blpop([self._key], timeout=connections.BLOCK_S)
             except (redis.RedisError, OSError) as error:
-                logger.warning("Commands cannot be read: %s", error, extra={"action": "control_failed"})
-                self._stopped.wait(0.5)
+                away.failed(error)
+                self._stopped.wait(RETRY_S)
                 continue
+            away.worked()
             if got:
                 self._handle(msgspec.json.decode(got[1]))
 

@@ -71,9 +71,9 @@ class Final:
         """The run's."""
         return self.row["id"]  # type: ignore[no-any-return]
 
-    def run(self) -> run_object.Run:
-        """The run object."""
-        return run_object.render(self.row)
+    def run(self, *, output: bool = True) -> run_object.Run:
+        """The run object, with or without what the program wrote."""
+        return run_object.render(self.row, output=output)
 
 
 def finish(connection: Connection, finals: Sequence[Final]) -> Sequence[bool]:
@@ -107,9 +107,15 @@ def parameters(finals: Sequence[Final]) -> tuple[Any, ...]:
 
 def reply(finals: Iterable[Final]) -> None:
     """Answer the callers of final runs."""
-    answers = [Reply(final.reply_to, final.id, run_object.answer(final.run())) for final in finals if final.reply_to]
+    answers = [Reply(final.reply_to, final.id, _answer(final)) for final in finals if final.reply_to]
     if answers:
         replies.send(answers)
+
+
+def _answer(final: Final) -> run_object.Finished | None:
+    """What goes out as a reply; None where it would be too large for one."""
+    size = sum(len(final.row[stream]) for stream in KEPT)
+    return None if size > replies.LARGEST_REPLY_BYTES else run_object.answer(final.run())
 
 
 def publish_next(connection: Connection, session_ids: Sequence[int]) -> None:

@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from era_project.conf import get as conf
 from sessions_app import connections
 from sessions_app.connections import Connection
+from sessions_app.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ HOLD = """
 UPDATE sessions_app_run SET published_at = now() WHERE id = ANY(%s::uuid[]) AND status = 'queued'"""
 
 OURS = """
-SELECT id, extract(epoch FROM now() - started_at) FROM sessions_app_run
+SELECT id, extract(epoch FROM now() - started_at), cancel_requested FROM sessions_app_run
 WHERE status = 'running' AND node = %s AND lease = %s"""
 
 SERVES = "UPDATE sessions_app_node SET languages = %s WHERE name = %s AND lease = %s"
@@ -111,6 +112,7 @@ class Heart(threading.Thread):
 
     def run(self) -> None:
         """Beat until :meth:`stop`."""
+        away = Outage(logger, "The lease is not renewed")
         connection: Connection | None = None
         while not self._stopped.is_set():
             began = time.monotonic()
@@ -118,8 +120,9 @@ class Heart(threading.Thread):
                 if connection is None or connection.closed:
                     connection = connections.postgres()
                 self._beat(connection)
+                away.worked()
             except (psycopg.Error, OSError) as error:
-                logger.warning("The lease was not renewed: %s", error, extra={"action": "lease_failed"})
+                away.failed(error)
                 if connection is not None:
                     connection.close()
             self._stopped.wait(max(0.0, RENEW_S - (time.monotonic() - began)))
@@ -147,12 +150,14 @@ class Heart(threading.Thread):
         What began while the database was asked is judged at the next beat: it may be missing in the answer.
         """
         before = set(self._held.executing())
-        rows: dict[UUID, Any] = dict(connection.execute(OURS, (self._lease.node, self._lease.number)).fetchall())
+        rows = connection.execute(OURS, (self._lease.node, self._lease.number)).fetchall()
         after = set(self._held.executing())
-        for run_id, age_s in rows.items():
+        for run_id, age_s, is_unwanted in rows:
             if run_id not in before | after and age_s > STRAY_AFTER_S:
                 self._held.lose(run_id, "Its worker never heard that it had claimed the run.")
-        for run_id in (before & after) - rows.keys():
+            elif is_unwanted:
+                self._held.stop(run_id)
+        for run_id in (before & after) - {row[0] for row in rows}:
             self._held.stop(run_id)
 
 

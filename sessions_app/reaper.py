@@ -15,6 +15,7 @@ from sessions_app import connections, ending, finishing, messages
 from sessions_app.connections import Connection
 from sessions_app.ending import End
 from sessions_app.messages import Message
+from sessions_app.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Reaper(threading.Thread):
 
     def run(self) -> None:
         """Reap until :meth:`stop`."""
+        away = Outage(logger, "The reaper cannot work")
         connection: Connection | None = None
         while not self._stopped.is_set():
             try:
@@ -62,8 +64,9 @@ class Reaper(threading.Thread):
                     connection = connections.postgres()
                     self._judges_from = time.monotonic() + conf().lease_s
                 self._reap(connection)
+                away.worked()
             except (psycopg.Error, OSError) as error:
-                logger.warning("The reaper cannot work: %s", error, extra={"action": "reap_failed"})
+                away.failed(error)
                 if connection is not None:
                     connection.close()
             except Exception:

@@ -20,6 +20,7 @@ import redis
 
 from era_project.errors import NotFound
 from sessions_app import connections, run_object, run_rows
+from sessions_app.outage import Outage
 from sessions_app.run_object import Finished
 
 logger = logging.getLogger(__name__)
@@ -31,17 +32,18 @@ CHECK_S = 2.0
 LARGEST_REPLY_BYTES = 256 << 10
 """A larger answer stays in its row; the reply then says "ask the row"."""
 TOGETHER = 64
+RETRY_S = 0.2
 
 _HEAD = struct.Struct("!16sHHB")
 _WHOLE, _ASK_THE_ROW = 0, 1
 
 
 class Reply(NamedTuple):
-    """An answer for whoever reads the list ``to``."""
+    """An answer for whoever reads the list ``to``; None of it: it is in the row, whose id says enough."""
 
     to: str
     run_id: UUID
-    finished: Finished
+    finished: Finished | None
 
 
 def send(answers: Iterable[Reply]) -> None:
@@ -59,9 +61,11 @@ def send(answers: Iterable[Reply]) -> None:
 def _by_list(answers: Iterable[Reply]) -> dict[str, list[bytes]]:
     lists: dict[str, list[bytes]] = {}
     for key, run_id, finished in answers:
-        is_large = len(finished.body) > LARGEST_REPLY_BYTES
-        head = _HEAD.pack(run_id.bytes, finished.http_status, finished.retry_after or 0, is_large)
-        lists.setdefault(key, []).append(head if is_large else head + finished.body)
+        if finished is None or len(finished.body) > LARGEST_REPLY_BYTES:
+            encoded = _HEAD.pack(run_id.bytes, 0, 0, _ASK_THE_ROW)
+        else:
+            encoded = _HEAD.pack(run_id.bytes, finished.http_status, finished.retry_after or 0, _WHOLE) + finished.body
+        lists.setdefault(key, []).append(encoded)
     return lists
 
 
@@ -82,6 +86,8 @@ class ReplyList:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._connection: connections.Connection | None = None
+        self._valkey_away = Outage(logger, "Replies cannot be read")
+        self._postgres_away = Outage(logger, "Postgres cannot be asked for answers")
 
     def expect(self, run_id: UUID) -> Future[Finished]:
         """The answer to ``run_id``, once there is one."""
@@ -122,9 +128,10 @@ class ReplyList:
         try:
             got: Any = client.blmpop(connections.BLOCK_S, 1, self.key, direction="LEFT", count=TOGETHER)
         except (redis.RedisError, OSError) as error:
-            logger.warning("Replies cannot be read: %s", error, extra={"action": "reply_failed"})
-            time.sleep(0.2)
+            self._valkey_away.failed(error)
+            time.sleep(RETRY_S)
             return
+        self._valkey_away.worked()
         ask: list[UUID] = []
         for reply in got[1] if got else ():
             run_id, status, retry_after, where = _HEAD.unpack_from(reply)
@@ -157,9 +164,11 @@ class ReplyList:
                 elif found[run_id]:
                     self._settle(run_id, run_object.answer(run_rows.one(self._connection, run_id)))
         except (psycopg.Error, OSError) as error:
-            logger.warning("Postgres cannot be asked for answers: %s", error, extra={"action": "reply_failed"})
+            self._postgres_away.failed(error)
             if self._connection is not None:
                 self._connection.close()
+        else:
+            self._postgres_away.worked()
 
 
 @functools.cache

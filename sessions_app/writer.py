@@ -17,6 +17,7 @@ import psycopg
 
 from sessions_app import connections
 from sessions_app.connections import Connection
+from sessions_app.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Writer:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._used_at = 0.0
+        self._away = Outage(logger, "Nothing can be written")
 
     def submit(self, flush: Flush, item: Any, *, persist_s: float = 0.0) -> Future[Any]:
         """Have ``flush`` do ``item`` together with the others that wait; the future is done after its commit.
@@ -98,10 +100,11 @@ class Writer:
             logger.exception("Nothing was written.", extra={"action": "write_failed"})
             _settle(orders, [error] * len(orders))
         else:
+            self._away.worked()
             _settle(orders, results)
 
     def _later(self, orders: list[Order], error: psycopg.OperationalError) -> None:
-        logger.warning("Postgres did not answer: %s", error, extra={"action": "write_failed"})
+        self._away.failed(error)
         if self._connection is not None:
             self._connection.close()
         now = time.monotonic()

@@ -135,3 +135,14 @@ def test_the_list_of_runs_goes_on_where_the_cursor_says() -> None:
     assert "stdout" not in first[0]
     only, count, cursor = runs.list_(owners.default_id(), session=name, status=RunStatus.SUCCEEDED)
     assert (len(only), count, cursor) == (1, 1, "")
+
+
+def test_sleeping_runs_of_other_languages_do_not_hold_python_back() -> None:
+    sleeping = [start("setTimeout(() => {}, 20000)", language="node") for _ in range(6)]
+    for one in sleeping:
+        one.accepted.result(30)
+    assert ask("print('awake')").run["stdout"] == "awake\n"
+    assert not any(one.finished.done() for one in sleeping)
+    for one in reversed(sleeping):
+        runs.cancel(one.run_id, owner_id=owners.default_id())
+    assert {told(one).run["status"] for one in sleeping} == {"cancelled"}
