@@ -33,17 +33,9 @@ def real_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterat
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[servers.Server]:
-    """One whole server for all tests of this worker, on this worker's database and Valkey: use fresh ids."""
+    """One whole server for all tests of this worker, on stores of its own: use fresh ids."""
+    settings = stack.settings_of_a_server("server")
     own = stack.current
-    settings = {
-        "DATABASE_URL": own.database_url,
-        "ERA_BROKER_URL": own.valkey_url,
-        "ERA_REDIS_URL": own.valkey_url,
-        "ERA_RUNTIMES_DIR": str(own.runtimes.parent),
-        "ERA_NODE_NAME": f"server-{own.name}",
-        "ERA_LOG_LEVEL": "info",
-        "ERA_WEBHOOK_ALLOW_PRIVATE": "true",
-    }
     with servers.running(settings, state=own.state / "served") as running:
         yield running
 

@@ -156,31 +156,20 @@ def _sql(sockets: Path, statement: str) -> None:
 
 def _start_own(shared: dict[str, str]) -> Stack:
     name = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    base, sockets = Path(shared["base"]), Path(shared["postgres"])
+    base = Path(shared["base"])
     state = base / name
-    for folder in (state, state / "run", state / "workspaces", state / "objects", state / "valkey"):
+    for folder in (state, state / "run", state / "workspaces", state / "objects"):
         folder.mkdir(mode=0o755)
     (state / "objects").chmod(0o2770)
     secrets.ensure(state / "secrets.json")
-    _sql(sockets, f"CREATE DATABASE era_{name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
-    socket = Path(shared["home"] or base) / f"valkey-{name}.sock"
-    _run(
-        valkey.Valkey(
-            program=Path(shared["valkey"]),
-            data=state / "valkey",
-            socket=socket,
-            log=base / f"valkey-{name}.log",
-            socket_mode="777",
-            settings=VALKEY,
-        ).part()
-    )
+    database_url, valkey_url = _start_stores(shared, name)
     block = _claim()
     return Stack(
         name=name,
         base=base,
         state=state,
-        database_url=_database_url(sockets, f"era_{name}"),
-        valkey_url=f"redis+socket://{socket}",
+        database_url=database_url,
+        valkey_url=valkey_url,
         runtimes=Path(shared["runtimes"]),
         uid_block=block.slots if block else 0,
         uid_count=TESTER - uids.FIRST_SLOT if block else 0,
@@ -189,6 +178,38 @@ def _start_own(shared: dict[str, str]) -> Stack:
         python=Path(shared["python"]),
         tester_uid=_add_account(Path(shared["home"]), block) if block else 0,
     )
+
+
+def _start_stores(shared: dict[str, str], name: str) -> tuple[str, str]:
+    """URLs of a database from the template and of a Valkey that nobody else uses."""
+    base, sockets = Path(shared["base"]), Path(shared["postgres"])
+    _sql(sockets, f"CREATE DATABASE era_{name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+    data = base / f"valkey-{name}"
+    data.mkdir()
+    socket = Path(shared["home"] or base) / f"valkey-{name}.sock"
+    server = valkey.Valkey(
+        program=Path(shared["valkey"]),
+        data=data,
+        socket=socket,
+        log=base / f"valkey-{name}.log",
+        socket_mode="777",
+        settings=VALKEY,
+    )
+    _run(dataclasses.replace(server.part(), name=f"valkey-{name}"))
+    return _database_url(sockets, f"era_{name}"), f"redis+socket://{socket}"
+
+
+def settings_of_a_server(name: str) -> dict[str, str]:
+    """Settings of a whole server with stores of its own: its worker must not take the runs of other tests."""
+    database_url, valkey_url = _start_stores(json.loads(os.environ[SHARED]), f"{current.name}_{name}")
+    return {
+        "DATABASE_URL": database_url,
+        "ERA_BROKER_URL": valkey_url,
+        "ERA_REDIS_URL": valkey_url,
+        "ERA_RUNTIMES_DIR": str(current.runtimes.parent),
+        "ERA_NODE_NAME": f"{name}-{current.name}",
+        "ERA_LOG_LEVEL": "info",
+    }
 
 
 def _add_account(home: Path, block: uids.UidBlock) -> int:
