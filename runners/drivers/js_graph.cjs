@@ -1,6 +1,7 @@
 'use strict';
 // Turns values into a plain graph and back: what they share, cycles, functions by source, instances of the program's own
 // classes.  What cannot come back exactly is refused (Lost), never approximated.
+const buffers = require('buffer');
 const { types } = require('util');
 
 /** A value that cannot be kept exactly. */
@@ -16,7 +17,8 @@ const EXOTIC = ['isProxy', 'isPromise', 'isWeakMap', 'isWeakSet', 'isGeneratorOb
 const INTRINSIC = ['Object', 'Array', 'Map', 'Set', 'Date', 'RegExp', 'ArrayBuffer', 'DataView', 'URL', 'Buffer', 'Error', 'TypeError', 'RangeError',
   'SyntaxError', 'ReferenceError', 'EvalError', 'URIError', 'AggregateError', 'Number', 'String', 'Boolean', 'BigInt64Array', 'BigUint64Array',
   'Float32Array', 'Float64Array', 'Int8Array', 'Int16Array', 'Int32Array', 'Uint8Array', 'Uint8ClampedArray', 'Uint16Array', 'Uint32Array'];
-const INTRINSICS = new Map(INTRINSIC.filter((name) => globalThis[name]).map((name) => [globalThis[name].prototype, name]));
+const intrinsic = (name) => globalThis[name] ?? buffers[name]; // deno hides Buffer from some
+const INTRINSICS = new Map(INTRINSIC.map((name) => [intrinsic(name).prototype, name]));
 const OF_ERRORS = new Set(['message', 'stack', 'cause', 'errors']);
 const sourceOf = Function.prototype.call.bind(Function.prototype.toString);
 
@@ -100,7 +102,7 @@ class Encoder {
       if (kind === 'regexp' && key === 'lastIndex') continue;
       if ((kind === 'view' || kind === 'boxed') && (/^\d+$/.test(String(key)) || key === 'length')) continue;
       if (typeof key === 'symbol') {
-        if (kind === 'url') continue;
+        if (kind === 'url' || kind === 'buffer') continue; // the runtime's own marks
         throw new Lost('a symbol key');
       }
       const property = Object.getOwnPropertyDescriptor(value, key);
@@ -179,7 +181,7 @@ class Decoder {
   shell(node) {
     if (node.k === 'ref') return this.resolve(node);
     if (node.k === 'function') return this.makeFunction(node);
-    const proto = node.c ? this.decode(node.c).prototype : node.p === null ? null : globalThis[node.p].prototype;
+    const proto = node.c ? this.decode(node.c).prototype : node.p === null ? null : intrinsic(node.p).prototype;
     const value = this.bare(node, node.p);
     if (Object.getPrototypeOf(value) !== proto) Object.setPrototypeOf(value, proto);
     return value;

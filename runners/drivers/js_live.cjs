@@ -42,6 +42,7 @@ let current = null; // the run that is going on: {request, code, baseline, befor
 let runs = 0;
 let isAnswering = false;
 const waiting = [];
+const places = new Map(); // file name of a run whose lines its compiler moved → how to find the line that people know
 
 function loadParser() {
   const file = path.join(PARSER, 'acorn.cjs');
@@ -164,7 +165,8 @@ function start(request) {
 }
 
 function prepare(source, file) {
-  const code = TYPED ? compiler.toJavaScript(source, file).code : source;
+  const { code, place } = TYPED ? compiler.separateMap(compiler.toJavaScript(source, file).code) : { code: source };
+  if (place) places.set(file, place);
   let names = null;
   const rewritten = rewrite(code, parseProgram, {
     isLexical: (name) => (names ??= evaluator.lexicalNames()).has(name),
@@ -186,6 +188,8 @@ function settled(run, error, outcome) {
   if (current !== run) return;
   run.isSettled = true;
   if (run.exit !== null) return finish(run, run.exit);
+  // A program that sent itself a SIGINT has lost the inspector for good: the state is gone, and the host shall see it.
+  if (error && /Cannot find context/.test(error.message)) return realExit(70);
   if (error) return /terminated/.test(error.message) ? stopped(run) : finish(run, show(error));
   const details = outcome.exceptionDetails;
   const value = evaluator.valueOf(details?.exception ?? outcome.result);
@@ -241,9 +245,13 @@ function exitCode(code) {
   return Number.isInteger(number) ? number & 255 : 1;
 }
 
-/** The stack without the frames that lead from us to the program. */
+/** The stack in the lines that people wrote, without the frames that lead from us to the program. */
 function tidy(stack) {
-  return stack.replace(/\n    at (?:Session\.post|[^\n]*node:inspector|[^\n]*ext:deno_node\/inspector|[^\n]*\/(?:js_live|js_evaluate)\.cjs)[\s\S]*$/, '');
+  const told = places.size === 0 ? stack : stack.replace(/([^\s(]+):(\d+):(\d+)/g, (all, file, line, column) => {
+    const place = places.get(file);
+    return place ? [file, ...place(Number(line), Number(column))].join(':') : all;
+  });
+  return told.replace(/\n    at (?:Session\.post|[^\n]*node:inspector|[^\n]*ext:deno_node\/inspector|[^\n]*\/(?:js_live|js_evaluate)\.cjs)[\s\S]*$/, '');
 }
 
 /** Prints an uncaught value as the REPL would; its exit code. */

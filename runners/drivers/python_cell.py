@@ -137,7 +137,7 @@ def _bounded(text: str) -> str:
 
 def _short(error: BaseException) -> str:
     try:
-        return f"{type(error).__name__}: {error}"[:500]
+        return f"{type(error).__name__}: {error}"[:500].encode("utf-8", "replace").decode("utf-8")
     except Exception:
         return type(error).__name__
 

@@ -55,6 +55,18 @@ function toJavaScript(source, file) {
   }
 }
 
+/** Splits code from its inline source map: a function from a place in the code to the one in the source, or null. */
+function separateMap(code) {
+  const found = /\n\/\/# sourceMappingURL=data:application\/json;base64,([\w+/=]+)\s*$/.exec(code);
+  if (!found || !mod.SourceMap) return { code, place: null };
+  const map = new mod.SourceMap(JSON.parse(Buffer.from(found[1], 'base64').toString()));
+  const place = (line, column) => {
+    const entry = map.findEntry(line - 1, column - 1);
+    return entry.originalLine === undefined ? [line, column] : [entry.originalLine + 1, entry.originalColumn + 1];
+  };
+  return { code: code.slice(0, found.index), place };
+}
+
 /** 'module' where the code cannot be a CommonJS body (import, export, top-level await), else 'commonjs'. */
 function formatOf(code) {
   try {
@@ -104,4 +116,4 @@ function resolve(specifier, context, next) {
   }
 }
 
-module.exports = { CompileError, toJavaScript, formatOf, warm, load, resolve };
+module.exports = { CompileError, toJavaScript, separateMap, formatOf, warm, load, resolve };

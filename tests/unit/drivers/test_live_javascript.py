@@ -159,6 +159,10 @@ def test_types_are_stripped(live: Session, place: Place) -> None:
     [point.x, new Made(3).z, Size.Small]"""
     assert live.run(code).result == "[ 5, 3, 5 ]"
     assert live.run("Color.Red as number").result == "4"
+    # Enums move lines; stack traces show those of the source.
+    reply = live.run("enum E {\n  A,\n  B,\n}\nfunction fails(): never {\n  throw new Error('x');\n}\nfails();")
+    assert "#3:6:9)" in reply.stderr
+    assert "#3:8:1" in reply.stderr
 
 
 def test_typescript_that_does_not_compile_says_so(place: Place) -> None:
