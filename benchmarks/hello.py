@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass, field
 
 from benchmarks import load, processes
@@ -36,6 +37,11 @@ PLANS = {
 SLOW = Plan(rounds=3, count=8, seconds=3.0, callers=(1, 2, 4))
 """For languages whose bare program takes tens of milliseconds; their floor alone would take minutes."""
 
+PACED = 3
+"""Answers a round with pauses."""
+
+PAUSE_S = 0.3
+
 
 @dataclass
 class Sequential:
@@ -65,7 +71,8 @@ def measure(server: Server, floor: Floor, *, language: str, plan: Plan) -> None:
     hello = call(server, language)
     load.times(hello, count=6)
     floor.times(language, 2)
-    _say_sequential(language, _in_turns(hello, floor, language=language, plan=plan))
+    _say_sequential(f"{language}: one after another", _in_turns(hello, floor, language=language, plan=plan))
+    _say_sequential("  with pauses", _paced(hello, floor, language=language, count=plan.rounds * PACED))
     before, cpu = floor.saturated(language, plan.seconds / 2), children_cpu_s()
     lines = [_callers(server, hello, callers=callers, seconds=plan.seconds) for callers in plan.callers]
     after = floor.saturated(language, plan.seconds / 2)
@@ -86,17 +93,28 @@ def _in_turns(hello: load.Call, floor: Floor, *, language: str, plan: Plan) -> S
     return found
 
 
+def _paced(hello: load.Call, floor: Floor, *, language: str, count: int) -> Sequential:
+    """Now and then, as a person or a program that thinks in between: what is booted ahead has time to boot."""
+    found = Sequential()
+    for _ in range(count):
+        _add(found.floor, floor.times(language, 1))
+        time.sleep(PAUSE_S)
+        _add(found.server, load.times(hello, count=1))
+        time.sleep(PAUSE_S)
+    return found
+
+
 def _add(to: load.Measured, part: load.Measured) -> None:
     to.times_s += part.times_s
     to.wrong += part.wrong
     to.example = part.example or to.example
 
 
-def _say_sequential(language: str, found: Sequential) -> None:
+def _say_sequential(title: str, found: Sequential) -> None:
     bare, ours = found.floor.percentile_ms(50), found.server.percentile_ms(50)
     debian = f", Debian's {found.debian.percentile_ms(50):.1f} ms" if found.debian.times_s else ""
-    say(f"{language}: one after another p50 {ours:.2f} ms = {ours / bare:.2f}x of bare {bare:.2f} ms{debian}")
-    say(f"  p95 {found.server.percentile_ms(95):.2f} ms, bare p95 {found.floor.percentile_ms(95):.2f} ms")
+    p95 = f"p95 {found.server.percentile_ms(95):.2f}, bare {found.floor.percentile_ms(95):.2f} ms"
+    say(f"{title}: p50 {ours:.2f} ms = {ours / bare:.2f}x of bare {bare:.2f} ms{debian}; {p95}")
     for name, measured in (("bare", found.floor), ("server", found.server)):
         if measured.wrong:
             say(f"  WRONG ANSWERS ({name}): {measured.wrong} {measured.example!r}")

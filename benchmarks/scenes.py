@@ -80,8 +80,10 @@ def much_output(server: Server, count: int) -> None:
 def idle_memory(server: Server) -> None:
     """Prints the memory of the whole server and of its parts."""
     usage = processes.memory(server.pid)
+    _, languages = server.ask("GET", "/api/languages")
+    slots = sum(node["slots"] for node in languages["nodes"])
     parts = "  ".join(f"{part} {size / MIB:.0f}" for part, size in usage.by_part.items())
-    say(f"idle memory (PSS) {usage.total / MIB:.0f} MiB: {parts}")
+    say(f"idle memory (PSS) {usage.total / MIB:.0f} MiB: {parts} ({slots} slots and what is parked in them)")
 
 
 def slot_cost(few: Server, few_slots: int, many: Server, many_slots: int) -> None:
