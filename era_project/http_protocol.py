@@ -8,8 +8,16 @@ from era_project import api_errors, request_ids
 from era_project.errors import InvalidInput
 
 
+HANDSHAKE = frozenset((b"sec-websocket-key", b"sec-websocket-version"))
+"""What every web socket's request carries. Source: RFC 6455, section 4.1."""
+
+
 class Protocol(HttpToolsProtocol):
     """Answers malformed requests as every other error is answered."""
+
+    def _should_upgrade(self) -> bool:
+        """A stray ``Upgrade: websocket`` that begins no handshake is an ordinary request."""
+        return super()._should_upgrade() and {name for name, _ in self.headers} >= HANDSHAKE
 
     def send_400_response(self, msg: str) -> None:
         """Tell the client that its request is malformed, and hang up."""
