@@ -7,7 +7,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from era_project import api_errors, request_ids
 from era_project.errors import InvalidInput
 
-
 HANDSHAKE = frozenset((b"sec-websocket-key", b"sec-websocket-version"))
 """What every web socket's request carries. Source: RFC 6455, section 4.1."""
 
