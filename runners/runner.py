@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from runners.languages import LANGUAGES
 from runners.types import Enforcement, Limits, OnOutput, RunResult, RunSpec
 
 VERSION_TIMEOUT_S = 20.0
+PARKED = {"node": 1, "typescript": 1, "deno": 1}
+"""Some 20 MB each."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ class RunnerConfig:
     uid_count: int = 0
     cgroup: str | None = None
     """Name of the runner's own subtree; two living runners need two names."""
-    parked: Mapping[str, int] = field(default_factory=dict)
-    """Language -> children that are kept booted ahead."""
+    parked: Mapping[str, int] = field(default_factory=lambda: dict(PARKED))
+    """Language -> children that are kept booted ahead; of languages that are not offered none."""
+    usual: Limits = field(default_factory=Limits)
+    """What most runs have: children that are booted ahead serve these."""
 
 
 class Runner:
@@ -67,10 +70,11 @@ class Runner:
                 strict=config.strict,
                 once=config.slots,
                 live=config.live,
-                cgroup=config.cgroup or f"era-{os.getpid():x}",
+                cgroup=config.cgroup or "",
                 uid_base=config.uid_base,
                 uid_count=config.uid_count,
-                parked=config.parked,
+                parked={name: count for name, count in config.parked.items() if name in config.languages},
+                usual=config.usual,
             )
         )
         return cls(backend, _versions(config))

@@ -25,6 +25,7 @@ def start_runner(home: Path, mode: str, **changes: Any) -> Runner:
         "mode": mode,
         "slots": 3,
         "live": 4,
+        "parked": {},
         "cgroup": f"{stack.current.cgroup}-box{next(_numbers)}",
     }
     return Runner.start(

@@ -12,14 +12,14 @@ from pathlib import Path
 from runners import tree
 from runners.backends.base import Hooks
 from runners.backends.slot import driven, modes, oneshot, uids
-from runners.backends.slot.cgroups import Cgroups
+from runners.backends.slot.cgroups import Cgroups, remove_stale
 from runners.backends.slot.handover import give
 from runners.backends.slot.keeper import Keeper
 from runners.backends.slot.live import Care, LiveSandbox
 from runners.backends.slot.pool import Builder, Busy, Capacity, Pool, Want
 from runners.backends.slot.slot import NoRoomError, Slot, SlotBroken
 from runners.backends.slot.starter import WorldSpec
-from runners.backends.slot.stock import Stock
+from runners.backends.slot.stock import Plan, Stock
 from runners.backends.slot.worlds import Worlds
 from runners.languages import LANGUAGES
 from runners.languages.python import imports
@@ -28,6 +28,32 @@ from runners.types import Changes, Kept, Limits, RunResult, RunSpec, SandboxUnav
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
+OWN_PREFIX = "era-run-"
+"""Of cgroups of a runner that was given no name; its pid follows."""
+_PROOF = """
+import ctypes, os, resource
+with open("/proc/self/status") as status:
+    lines = dict(line.split(":", 1) for line in status)
+if lines["CapEff"].strip("\\t\\n0") or lines["NoNewPrivs"].strip() != "1" or lines["Seccomp"].strip() != "2":
+    raise SystemExit("user code keeps rights")
+reached = []
+for name, reach in (
+    ("signal", lambda: os.kill(1, 0)),
+    ("limits", lambda: resource.prlimit(1, resource.RLIMIT_NOFILE, (3, 3))),
+    ("memory", lambda: open("/proc/1/mem", "rb")),
+    ("namespaces", lambda: os.unshare(0x10000000)),
+    ("interpreter", lambda: os.chmod("/proc/self/exe", 0o755)),
+):
+    try:
+        reach()
+    except OSError:
+        continue
+    reached.append(name)
+if reached:
+    raise SystemExit("user code reached what it must not: " + ", ".join(reached))
+print(6 * 7)
+"""
+"""Run at every start: the walls that everything relies on do stand here."""
 _LOOKED_AT_CHARS = 65_536
 """Of a program's start, for its imports."""
 
@@ -47,6 +73,7 @@ class SlotConfig:
     uid_base: int | None = None
     uid_count: int = 0
     parked: Mapping[str, int] = field(default_factory=dict)
+    usual: Limits = field(default_factory=Limits)
 
 
 @dataclass
@@ -88,11 +115,11 @@ class SlotBackend:
         except BaseException:
             self._parts.close()
             raise
-        self._terms = oneshot.Terms(strangers=mode == "sub", cgroups=self._parts.cgroups is not None)
+        self._terms = oneshot.Terms(mode == "sub", self._parts.cgroups is not None, str(config.workspaces))
         self._builder = Builder(worlds, self._parts.cgroups, capacity)
         self._pool = Pool(self._builder, capacity, strict=config.strict)
         self._keeper = Keeper(watches_memory=not self._terms.cgroups)
-        self._stock = Stock(self._pool, self._terms, config.parked, strict=config.strict)
+        self._stock = Stock(self._pool, self._terms, Plan(config.parked, config.usual, config.strict))
         self.enforcement = modes.enforcement(mode, cgroups=self._terms.cgroups)
         try:
             self._prove()
@@ -134,7 +161,7 @@ class SlotBackend:
         return base, count
 
     def _prove(self) -> None:
-        result = self._run_once(RunSpec("python", "print(6 * 7)"), Hooks())
+        result = self._run_once(RunSpec("python", _PROOF), Hooks())
         if result.stdout.content != b"42\n":
             text = result.reason or result.stderr.content.decode("utf-8", "replace")
             raise OSError(text.strip().rsplit("\n", 1)[-1] or "a program in a slot gave no output")
@@ -216,7 +243,7 @@ class SlotBackend:
         except BaseException:
             self._builder.destroy(slot)
             raise
-        care = Care(self._keeper, self._builder.destroy, watches_memory=not self._terms.cgroups)
+        care = Care(self._keeper, self._builder.destroy, self._terms)
         return LiveSandbox(slot, prepared, language, limits, care)
 
     def _hand_over(self, slot: Slot) -> None:
@@ -243,7 +270,9 @@ class SlotBackend:
 
 def _cgroups(name: str) -> Cgroups | None:
     try:
-        return Cgroups(name)
+        if not name:
+            remove_stale(OWN_PREFIX)
+        return Cgroups(name or f"{OWN_PREFIX}{os.getpid()}")
     except OSError as error:
         log.info("No cgroups: limits are held by rlimits and a watchdog.", extra={"reason": str(error)})
         return None

@@ -69,6 +69,15 @@ def _places() -> dict[str, _Place]:
     return places
 
 
+def remove_stale(prefix: str) -> None:
+    """Remove the subtrees of runners that were killed: their names are the prefix and the pid of a process now dead."""
+    for place in _places().values():
+        for folder in place.folder.glob(f"{prefix}*"):
+            pid = folder.name.removeprefix(prefix)
+            if pid.isdecimal() and not Path("/proc", pid).exists():
+                remove_tree(folder)
+
+
 class Cgroups:
     """A subtree of this process's own groups, with one group per slot build."""
 
@@ -160,6 +169,8 @@ class Group:
         self._oom = os.open(memory / ("memory.events" if is_v2["memory"] else "memory.oom_control"), os.O_RDONLY)
         usage = "memory.current" if is_v2["memory"] else "memory.usage_in_bytes"
         self._usage = os.open(memory / usage, os.O_RDONLY)
+        peak = memory / ("memory.peak" if is_v2["memory"] else "memory.max_usage_in_bytes")
+        self._peak = os.open(peak, os.O_RDWR) if peak.exists() else -1
 
     def open_members(self) -> list[int]:
         """Descriptors through which a process joins by writing 0."""
@@ -231,13 +242,26 @@ class Group:
         else:
             self._try("cpu", "cpu.cfs_quota_us", "-1")
 
+    def reset_peak(self) -> None:
+        """Begin a new measurement of the peak; on v2 that needs Linux 6.12."""
+        if self._peak >= 0:
+            try:
+                os.pwrite(self._peak, b"0", 0)
+            except OSError:
+                os.close(self._peak)
+                self._peak = -1
+
+    def peak_bytes(self) -> int | None:
+        """Most memory in use since `reset_peak`; None where the kernel cannot say."""
+        return int(os.pread(self._peak, 64, 0)) if self._peak >= 0 else None
+
     def memory_bytes(self) -> int:
         """Memory in use."""
         return int(os.pread(self._usage, 64, 0))
 
     def close(self) -> None:
         """Remove the group; its processes are killed if any are left."""
-        for descriptor in (self._oom, self._usage):
+        for descriptor in (self._oom, self._usage, *([self._peak] if self._peak >= 0 else [])):
             os.close(descriptor)
         for folder in set(self._folders.values()):
             remove_tree(folder)

@@ -9,10 +9,11 @@ from collections.abc import Hashable
 from dataclasses import replace
 
 from runners.backends.base import Hooks
+from runners.backends.slot.diskwatch import PAUSE_S
 from runners.backends.slot.exchange import Compiling, Exchange, open_wires
-from runners.backends.slot.oneshot import Terms, conclude, is_tty, rlimits, settle
+from runners.backends.slot.oneshot import Terms, conclude, is_tty, rlimits, settle, watches
 from runners.backends.slot.slot import Prepared, Slot, SlotBroken, fill
-from runners.backends.slot.watchdog import Watchdog
+from runners.backends.slot.watchdog import WATCH_S
 from runners.languages import LANGUAGES, Language, Program
 from runners.types import MIB, Limits, RunResult, RunSpec, Terminal
 
@@ -72,11 +73,10 @@ def start_driver(
     return prepared
 
 
-def prepare(slot: Slot, language: str, terms: Terms) -> None:
-    """Boot the language's driver in an idle slot, with the default limits."""
+def prepare(slot: Slot, language: str, limits: Limits, terms: Terms) -> None:
+    """Boot the language's driver in an idle slot, with the limits that most runs have."""
     program = LANGUAGES[language].once
     if program:
-        limits = Limits()
         if slot.group:
             slot.group.set(limits)
         slot.prepared = start_driver(slot, program, limits, terms, key_of(language, limits, terms))
@@ -97,9 +97,9 @@ def run(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResult:
         assert language.once is not None
         prepared = start_driver(slot, language.once, spec.limits, terms, None, spec.terminal)
     try:
-        exchange = Exchange(slot, prepared.wires, spec.limits, hooks)
-        if not terms.cgroups:
-            exchange.watch = Watchdog(slot, limits).look
+        pause_s = PAUSE_S if terms.cgroups else WATCH_S
+        exchange = Exchange(slot, prepared.wires, spec.limits, hooks, pause_s=pause_s)
+        exchange.watches = watches(slot, limits, terms)
         if language.compiles:
             exchange.compiling = Compiling(lambda: _hold_program(slot, spec, exchange, terms))
         if not spec.terminal:
@@ -117,9 +117,8 @@ def _compile_limits(limits: Limits) -> Limits:
 
 def _hold_program(slot: Slot, spec: RunSpec, exchange: Exchange, terms: Terms) -> None:
     """Compiling is over: from here on the run's own limits hold."""
-    if not terms.cgroups:
-        exchange.watch = Watchdog(slot, spec.limits).look
-    elif slot.group:
+    exchange.watches = watches(slot, spec.limits, terms)
+    if slot.group:
         try:
             slot.group.set(spec.limits)
         except OSError as error:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runners.backends.base import Hooks
+from runners.backends.slot.diskwatch import Stop
 from runners.backends.slot.guest.pid1 import KILLED, REPLY, WORN
 from runners.backends.slot.slot import Slot, SlotBroken, Wires
 from runners.output import Collector
@@ -112,8 +113,10 @@ class Exchange:
     wires: Wires
     limits: Limits
     hooks: Hooks
-    watch: Callable[[], str | None] | None = None
-    """Called every few milliseconds of a longer run; a text is the reason to kill it for memory."""
+    watches: tuple[Callable[[], Stop | None], ...] = ()
+    """Called every few milliseconds of a longer run; they say why it has to end."""
+    pause_s: float = 0.01
+    """Between two looks."""
     compiling: Compiling | None = None
     """The driver compiles first and says so on the channel; the wall clock starts after that."""
     stopped: Status | None = None
@@ -217,7 +220,7 @@ class Exchange:
         return compiling.is_over
 
     def _patience_s(self) -> float:
-        until_s = min(self._deadline_s, self._next_watch_s) if self.watch and not self.stopped else self._deadline_s
+        until_s = min(self._deadline_s, self._next_watch_s) if self.watches and not self.stopped else self._deadline_s
         if self.hooks.cancel and self.hooks.cancel.requested and not self.stopped:
             return 0.0
         return max(0.0, min(until_s - time.monotonic(), 3600.0))
@@ -235,12 +238,13 @@ class Exchange:
         elif now_s >= self._deadline_s:
             is_compiling = self.compiling and not self.compiling.is_over
             self.stop(Status.COMPILE_ERROR if is_compiling else Status.TIMED_OUT)
-        elif self.watch and now_s >= self._next_watch_s:
-            self.reason = self.watch()
+        elif self.watches and now_s >= self._next_watch_s:
+            stop = next(filter(None, (watch() for watch in self.watches)), None)
             spent_s = time.monotonic() - now_s
-            self._next_watch_s = now_s + max(0.01, 6 * spent_s)  # a sixth of this thread's time at most
-            if self.reason:
-                self.stop(Status.OUT_OF_MEMORY)
+            self._next_watch_s = now_s + max(self.pause_s, 6 * spent_s)  # a sixth of this thread's time at most
+            if stop:
+                self.reason = stop[1]
+                self.stop(stop[0])
 
     def stop(self, status: Status) -> None:
         """Have pid 1 kill everything; the first reason counts."""

@@ -17,6 +17,7 @@ from runners.backends.slot.frames import FrameError, Frames
 from runners.backends.slot.guest.pid1 import FREEZE, THAW
 from runners.backends.slot.keeper import Keeper
 from runners.backends.slot.liverun import LiveRun, how_it_ended
+from runners.backends.slot.oneshot import Terms
 from runners.backends.slot.slot import Prepared, Slot, SlotBroken
 from runners.backends.slot.watchdog import Watchdog
 from runners.cancel import Cancel
@@ -31,7 +32,7 @@ class Care:
 
     keeper: Keeper
     destroy: Callable[[Slot], None]
-    watches_memory: bool
+    terms: Terms
 
 
 class LiveSandbox:
@@ -43,12 +44,13 @@ class LiveSandbox:
         self.language, self.workspace = language, slot.order.workspace
         self.slot, self._prepared, self._limits, self._care = slot, prepared, limits, care
         self.frames = Frames(prepared.wires.channel)
+        self.terms = care.terms
         self._lock = threading.RLock()
         self.number = 0
         self._lost: str | None = None
         self.has_dropped = False
         self._running = False
-        self.watchdog = Watchdog(slot, limits) if care.watches_memory else None
+        self.watchdog = None if care.terms.cgroups else Watchdog(slot, limits)
         care.keeper.add(self)
         care.keeper.arm(self)
 
@@ -70,8 +72,8 @@ class LiveSandbox:
                 self.drop_output()
                 if self.slot.has_word():
                     self.end(_ended_between(self.read_word()))
-                elif self.watchdog and (reason := self.watchdog.look()):
-                    self.end(reason)
+                elif self.watchdog and (stop := self.watchdog.look()):
+                    self.end(stop[1])
                 else:
                     self._care.keeper.arm(self)
         finally:

@@ -10,11 +10,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runners.backends.base import Hooks
+from runners.backends.slot.diskwatch import PAUSE_S
 from runners.backends.slot.exchange import READ_BYTES
 from runners.backends.slot.frames import FrameError
 from runners.backends.slot.guest.pid1 import REPLY, TERMINATE
+from runners.backends.slot.oneshot import watches
 from runners.backends.slot.slot import Slot, read_proc
-from runners.backends.slot.watchdog import Watchdog
+from runners.backends.slot.watchdog import WATCH_S, Watchdog
 from runners.output import Collector
 from runners.types import RunResult, RunSpec, Status, Stream, Usage
 
@@ -26,7 +28,6 @@ RESULT_CHARS_MAX = 65_536
 INTERRUPT_GRACE_S = 2.0
 """After SIGINT; then the interpreter is killed and its state is lost."""
 BOOT_TIMEOUT_S = 30.0
-WATCH_S = 0.01
 _TICKS = os.sysconf("SC_CLK_TCK")
 _STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
 _DROPPED = "Output that was written between runs was dropped."
@@ -62,6 +63,7 @@ class LiveRun:
         box = self._box
         try:
             self._set_limits()
+            self._watches = watches(self._slot, self._spec.limits, box.terms)
             box.drop_output()
             if box.has_dropped:
                 self._warnings.append(_DROPPED)
@@ -89,6 +91,7 @@ class LiveRun:
     def _set_limits(self) -> None:
         limits = self._spec.limits
         if self._slot.group:
+            self._slot.group.reset_peak()
             try:
                 self._slot.group.set(limits)
             except OSError:
@@ -134,8 +137,8 @@ class LiveRun:
 
     def _patience_s(self) -> float:
         until_s = self._next_step_s if self._stopped else self._deadline_s
-        if self._box.watchdog:
-            until_s = min(until_s, time.monotonic() + WATCH_S)
+        if self._watches:
+            until_s = min(until_s, time.monotonic() + (WATCH_S if self._box.watchdog else PAUSE_S))
         return max(0.0, min(until_s - time.monotonic(), 3600.0))
 
     def _stop_if_due(self) -> None:
@@ -148,10 +151,10 @@ class LiveRun:
             self._stop(Status.OUTPUT_LIMIT)
         elif now_s >= self._deadline_s:
             self._stop(Status.TIMED_OUT)
-        elif self._box.watchdog and (reason := self._box.watchdog.look()):
-            self._reason = reason
-            self._steps = self._steps[-1:]
-            self._stop(Status.OUT_OF_MEMORY)
+        elif stop := next(filter(None, (watch() for watch in self._watches)), None):
+            self._reason = stop[1]
+            self._steps = self._steps[-1:] if stop[0] is Status.OUT_OF_MEMORY else self._steps
+            self._stop(stop[0])
 
     def _stop(self, status: Status) -> None:
         self._stopped = status
@@ -194,6 +197,8 @@ class LiveRun:
             return self._broken(FrameError("its reply makes no sense"))
         self._drain()
         status = self._status(Status.FAILED if code else Status.SUCCEEDED)
+        if reply.get("error") == "compile_error" and not self._stopped:
+            status = Status.COMPILE_ERROR
         text = result[:RESULT_CHARS_MAX] if isinstance(result, str) else None
         return self._result(status, code, result=text)
 
@@ -242,7 +247,11 @@ class LiveRun:
             signal=number,
             stdout=self._collectors[0].kept(),
             stderr=self._collectors[1].kept(),
-            usage=Usage(cpu_s, None, time.monotonic() - self._started_s),
+            usage=Usage(
+                cpu_s,
+                None if lost or not self._slot.group else self._slot.group.peak_bytes(),
+                time.monotonic() - self._started_s,
+            ),
             warnings=tuple(self._warnings),
             reason=self._reason,
             result=result,

@@ -6,13 +6,15 @@ import marshal
 import os
 import resource
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from runners import tree
 from runners.backends.base import Hooks
+from runners.backends.slot.diskwatch import PAUSE_S, DiskWatch, Stop
 from runners.backends.slot.exchange import Ended, Exchange, open_wires
 from runners.backends.slot.slot import Slot, SlotBroken, memory_file
-from runners.backends.slot.watchdog import Watchdog
+from runners.backends.slot.watchdog import WATCH_S, Watchdog
 from runners.types import Changes, Limits, RunResult, RunSpec, Status, Terminal, Usage
 
 DATA_FILE = ".session_data.json"
@@ -31,18 +33,19 @@ class Terms:
     strangers: bool
     """User code has a uid that the runner can neither be nor give files to."""
     cgroups: bool
+    workspaces: str
+    """Host folder of all session workspaces."""
 
 
 def rlimits(limits: Limits, terms: Terms, *, is_python: bool) -> list[tuple[int, int, int]]:
     """What the child sets on itself where no cgroup holds it."""
-    if terms.cgroups:
-        return []
     memory = limits.memory_bytes
-    wanted = {
-        resource.RLIMIT_NPROC: limits.processes + 2,  # pid 1 counts where the uid is shared
-        resource.RLIMIT_FSIZE: max(memory, limits.workspace_bytes),
-    }
-    if is_python:  # the engines of the other languages reserve far more address space than they use
+    wanted = {resource.RLIMIT_FSIZE: max(memory, limits.workspace_bytes)}
+    if not terms.cgroups:
+        wanted[resource.RLIMIT_NPROC] = limits.processes + 2  # pid 1 counts where the uid is shared
+    if (
+        is_python and not terms.cgroups
+    ):  # the engines of the other languages reserve far more address space than they use
         wanted[resource.RLIMIT_DATA] = 2 * memory
         wanted[resource.RLIMIT_AS] = max(_AS_SLACK_BYTES, 8 * memory)  # bounds page tables
     return [(kind, value, value) for kind, value in wanted.items()]
@@ -57,7 +60,7 @@ def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResu
     """
     before = settle(slot, spec, spec.limits)
     wires, ends, _ = open_wires(slot, strangers=terms.strangers, terminal=spec.terminal)
-    exchange = Exchange(slot, wires, spec.limits, hooks)
+    exchange = Exchange(slot, wires, spec.limits, hooks, pause_s=PAUSE_S if terms.cgroups else WATCH_S)
     try:
         try:
             if spec.terminal:
@@ -69,7 +72,7 @@ def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResu
                 "code": spec.code,
                 "args": list(spec.args),
                 "env": dict(spec.env),
-                "limits": rlimits(spec.limits, terms, is_python=True),
+                "limits": rlimits(spec.limits, terms, is_python=True) if spec.workspace or not terms.cgroups else [],
                 "stdin": bool(spec.stdin or spec.terminal),
                 "channel": False,
                 "tty": is_tty(spec.terminal),
@@ -79,8 +82,7 @@ def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResu
         finally:
             for end in ends:
                 os.close(end)
-        if not terms.cgroups:
-            exchange.watch = Watchdog(slot, spec.limits).look
+        exchange.watches = watches(slot, spec.limits, terms)
         exchange.start_clock()
         ended = exchange.wait()
         return conclude(exchange, ended, before)
@@ -93,11 +95,22 @@ def is_tty(terminal: Terminal | None) -> bool:
     return terminal is not None and terminal.master is not None
 
 
+def watches(slot: Slot, limits: Limits, terms: Terms) -> tuple[Callable[[], Stop | None], ...]:
+    """What has to be looked at from outside while a run goes on."""
+    looks: list[Callable[[], Stop | None]] = []
+    if not terms.cgroups:
+        looks.append(Watchdog(slot, limits).look)
+    if slot.order.workspace:
+        looks.append(DiskWatch(f"{terms.workspaces}/{slot.order.workspace}", limits).look)
+    return tuple(looks)
+
+
 def settle(slot: Slot, spec: RunSpec, limits: Limits) -> tree.Listing | None:
     """Set the slot to the limits and lay the run's files in; returns what then lies in the workspace."""
     if slot.group:
         try:
             slot.group.set(limits)
+            slot.group.reset_peak()
         except OSError as error:
             raise SlotBroken(f"its limits cannot be set: {error}") from error
     if spec.workspace:
@@ -157,6 +170,7 @@ def conclude(exchange: Exchange, ended: Ended, before: tree.Listing | None) -> R
         status, reason = Status.OUT_OF_MEMORY, "The kernel ended it at its memory limit."
     code = os.waitstatus_to_exitcode(ended.wait_status)
     number = -code if code < 0 else None
+    peak_bytes = (slot.group and slot.group.peak_bytes()) or ended.peak_bytes
     if ended.is_last:
         slot.destroy()
     return RunResult(
@@ -167,7 +181,7 @@ def conclude(exchange: Exchange, ended: Ended, before: tree.Listing | None) -> R
         stderr=exchange.collectors[1].kept(),
         usage=Usage(
             ended.cpu_time_s,
-            ended.peak_bytes,
+            peak_bytes,
             exchange.wall_time_s,
             compiling.compile_time_s if compiling else None,
         ),

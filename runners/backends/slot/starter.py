@@ -211,6 +211,6 @@ def _programs() -> dict[str, str]:
     files["/opt/rt/drivers/README"] = "Drivers of the sandbox.\n"
     if drivers.is_dir():
         for entry in drivers.iterdir():
-            if entry.is_file() and entry.name != "__init__.py":
+            if entry.is_file() and entry.name.endswith((".py", ".js", ".cjs")) and entry.name != "__init__.py":
                 files[f"/opt/rt/drivers/{entry.name}"] = entry.read_text()
     return files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from runners.backends.slot import driven
 from runners.backends.slot.oneshot import Terms
@@ -15,12 +16,25 @@ from runners.types import Limits
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What to keep ahead."""
+
+    parked: Mapping[str, int]
+    """Language -> children to keep booted."""
+    limits: Limits
+    """Of most runs; others find no child booted for them."""
+    strict: bool
+    """Slots are used once: there is always one more to be built."""
+
+
 class Stock:
     """Fills up on a thread of its own; a used slot is renewed by the thread that used it."""
 
-    def __init__(self, pool: Pool, terms: Terms, parked: Mapping[str, int], *, strict: bool) -> None:
-        """``parked``: language -> children to keep booted; nothing is made before `start`."""
-        self._pool, self._terms, self._parked, self._strict = pool, terms, parked, strict
+    def __init__(self, pool: Pool, terms: Terms, plan: Plan) -> None:
+        """Nothing is made before `start`."""
+        self._pool, self._terms = pool, terms
+        self._parked, self._limits, self._strict = plan.parked, plan.limits, plan.strict
         self._missing = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -49,12 +63,12 @@ class Stock:
             return
         try:
             if self._count(language) < wanted:
-                driven.prepare(slot, language, self._terms)
+                driven.prepare(slot, language, self._limits, self._terms)
         except (OSError, SlotBroken):
             slot.destroy()
 
     def _count(self, language: str) -> int:
-        key = driven.key_of(language, Limits(), self._terms)
+        key = driven.key_of(language, self._limits, self._terms)
         return self._pool.count(lambda slot: slot.prepared is not None and slot.prepared.key == key)
 
     def _loop(self) -> None:
@@ -76,7 +90,7 @@ class Stock:
                 self._pool.add(prepare=self._preparer(language))
 
     def _preparer(self, language: str) -> Callable[[Slot], None]:
-        return lambda slot: driven.prepare(slot, language, self._terms)
+        return lambda slot: driven.prepare(slot, language, self._limits, self._terms)
 
 
 def _is_plain(preloaded: bool) -> Callable[[Slot], bool]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import time
 
+from runners.backends.slot.diskwatch import Stop
 from runners.backends.slot.slot import Slot, read_proc
-from runners.types import Limits
+from runners.types import Limits, Status
 
+WATCH_S = 0.01
+"""Between two looks."""
 SOCKETS_MAX = 256
 """With the default buffers that the filter keeps, a bound on the memory of sockets."""
 HOST_RESERVE_BYTES = 512 << 20
@@ -28,8 +31,13 @@ class Watchdog:
         self._hidden_bytes = 0
         self._next_exact_s = 0.0
 
-    def look(self) -> str | None:
-        """Why the run has to end, or None. Cheap first, exact only near the limit."""
+    def look(self) -> Stop | None:
+        """Why the run has to end, or None."""
+        reason = self._reason()
+        return (Status.OUT_OF_MEMORY, reason) if reason else None
+
+    def _reason(self) -> str | None:
+        """Cheap first, exact only near the limit."""
         low, high, size, pids = self._sums()
         if low > self._limit:  # even if every page inherited from pid 1 is still shared
             return "Its processes together held more memory than its limit."

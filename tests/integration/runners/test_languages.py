@@ -167,3 +167,15 @@ def test_limits_change_from_run_to_run(runner: Runner) -> None:
     small = Limits(processes=16)
     for limits, few in ((small, "True"), (Limits(), "False"), (small, "True"), (replace(small, processes=64), "False")):
         assert output(run(runner, "python", code, limits=limits)) == few
+
+
+def test_folder_that_grows_over_its_limits(runner: Runner, workspace: Path) -> None:
+    grow = "import os, time\nfor i in range(64):\n  with open(f'f{i}', 'wb') as f: f.write(os.urandom(1 << 20)); f.flush(); os.fsync(f.fileno())\ntime.sleep(60)"
+    result = run(runner, "python", grow, workspace=workspace.name, limits=Limits(workspace_bytes=16 * MIB))
+    assert (result.status, result.exit_code) == (Status.FAILED, 137)
+    assert result.reason == "Its workspace grew over 16 MiB."
+    many = "import os, time\nfor i in range(3000): os.close(os.open(f'g{i}', os.O_CREAT))\ntime.sleep(60)"
+    result = run(runner, "python", many, workspace=workspace.name, limits=Limits(workspace_files=1000))
+    assert result.reason == "Its workspace grew over 1000 files."
+    huge = "import os\ntry:\n  os.ftruncate(os.open('h', os.O_CREAT | os.O_RDWR), 1 << 40)\nexcept OSError as e: print(e.strerror)"
+    assert "File too large" in output(run(runner, "python", huge, workspace=workspace.name))

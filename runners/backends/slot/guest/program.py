@@ -25,8 +25,6 @@ def note_boot() -> None:
     _modules_at_boot = len(sys.modules) - 1  # without the main module, which goes
 
 
-
-
 def run(source: str, args: list[str], *, fork_start: bool = False) -> NoReturn:
     """Run the source as the main module and end the process with its exit code.
 
