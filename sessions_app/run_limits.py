@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping
@@ -36,15 +37,20 @@ def environment(running: Running) -> Mapping[str, str]:
 def limits(running: Running, *, in_session: bool) -> Limits:
     """What the run may use here; what this node cannot give is capped, with a warning."""
     claimed = running.claimed
-    cores = _cores()
-    if claimed.cpu_count > cores:
-        running.warnings.append(f"cpu_count: this node has {cores:g} cores, so the run got those.")
-    memory_bytes = claimed.memory_mib * MIB
+    if claimed.cpu_count > _cores():
+        running.warnings.append(f"cpu_count: this node has {_cores():g} cores, so the run got those.")
+    given = one_shot(cpu_count=claimed.cpu_count, memory_mib=claimed.memory_mib, wall_time_s=claimed.timeout_s)
+    return dataclasses.replace(given, workspace_bytes=conf().workspace_bytes) if in_session else given
+
+
+def one_shot(*, cpu_count: float, memory_mib: int, wall_time_s: float) -> Limits:
+    """The limits of a one-shot; its files count towards its memory. Source: the contract, Defaults."""
+    memory_bytes = memory_mib * MIB
     return Limits(
-        wall_time_s=claimed.timeout_s,
-        cpu_count=min(claimed.cpu_count, cores),
+        wall_time_s=wall_time_s,
+        cpu_count=min(cpu_count, _cores()),
         memory_bytes=memory_bytes,
-        workspace_bytes=conf().workspace_bytes if in_session else memory_bytes // 2,
+        workspace_bytes=memory_bytes // 2,
         workspace_files=conf().workspace_files,
     )
 

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from era_project import conf as settings
 from runners import tree
-from runners.runner import Runner, RunnerConfig
-from sessions_app import connections, control, execution, finishing, lease, live_commands, workspace
+from runners.runner import PARKED, Runner, RunnerConfig
+from sessions_app import connections, control, execution, finishing, lease, live_commands, run_limits, workspace
 from sessions_app.consumers import SPARE_THREADS, Consumers, by_language, groups
 from sessions_app.execution import Executor
 from sessions_app.lease import Heart, NodeFacts
@@ -166,7 +166,10 @@ def runner_config(options: Options) -> RunnerConfig:
         uid_base=conf.uid_block or None,
         uid_count=conf.uid_count,
         cgroup=conf.cgroup or None,
-        parked=conf.parked,
+        parked=conf.parked or PARKED,
+        usual=run_limits.one_shot(
+            cpu_count=conf.default_cpu, memory_mib=conf.default_memory_mib, wall_time_s=conf.default_timeout_s
+        ),
     )
 
 
