@@ -34,7 +34,7 @@ def real_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterat
 @pytest.fixture(scope="session")
 def server() -> Iterator[servers.Server]:
     """One whole server for all tests of this worker, on stores of its own: use fresh ids."""
-    settings = stack.settings_of_a_server("server")
+    settings = stack.settings_of_a_server("server") | {"ERA_WEBHOOK_ALLOW_PRIVATE": "true"}
     own = stack.current
     with servers.running(settings, state=own.state / "served") as running:
         yield running

@@ -76,6 +76,19 @@ def test_a_program_reads_what_is_said_to_it_until_the_end_of_input(server: Serve
     assert text(frames(server.get(f"/api/runs/{run}/events").body)) == client.output
 
 
+def test_the_order_of_the_two_streams_is_kept(server: Server) -> None:
+    code = "import sys\nfor i in range(4):\n    print(i, file=(sys.stdout, sys.stderr)[i % 2])\n    input()"
+    run = started(server, code, interactive=True)
+    with attached(server, run) as client:
+        for number in range(4):
+            client.read_until(f"{number}\n")
+            client.say(type="stdin", content="on\n")
+        client.read_to_end()
+    for _ in range(2):
+        got = frames(server.get(f"/api/runs/{run}/events").body)
+        assert [event.type for event in got] == ["stdout", "stderr", "stdout", "stderr", "done"]
+
+
 @pytest.mark.parametrize(
     ("language", "code", "prompt", "farewell"),
     [

@@ -41,14 +41,6 @@ def test_a_stream_has_the_contracts_headers_and_frames(server: Server) -> None:
     assert {**done.data, "stdout": whole["stdout"], "stderr": whole["stderr"]} == {"type": "done", **whole}
 
 
-def test_the_order_of_the_two_streams_is_kept(server: Server) -> None:
-    code = (
-        "import sys, time\nfor i in range(4):\n    print(i, file=(sys.stdout, sys.stderr)[i % 2])\n    time.sleep(0.2)"
-    )
-    got = frames(server.post("/api/execute/stream", program(code)).body)
-    assert [event.type for event in got] == ["stdout", "stderr", "stdout", "stderr", "done"]
-
-
 def test_a_flood_is_complete_and_every_offset_resumes_exactly(server: Server) -> None:
     answer = server.post("/api/execute/stream", program("for i in range(200_000): print('line', i, 'é')", timeout=90))
     got = frames(answer.body)
@@ -99,7 +91,7 @@ def test_a_session_streams_its_runs_and_ends_with_its_result(server: Server) -> 
 @pytest.mark.parametrize(
     ("code", "fields", "expected"),
     [
-        ("import time; print('a'); time.sleep(60)", {"timeout": 0.5}, ("timed_out", 124)),
+        ("import time; print('a'); time.sleep(60)", {"timeout": 3}, ("timed_out", 124)),
         ("print('a'); raise SystemExit(3)", {}, ("failed", 3)),
     ],
 )
