@@ -78,9 +78,17 @@ def _send(messages: Iterable[Message]) -> None:
 
 
 def _depth(queue: str) -> int:
+    """How many messages wait; none where there is no such queue yet."""
     with app.connection_or_acquire() as connection:
-        declared: Any = connection.default_channel.queue_declare(queue=queue, passive=True)
-        return int(declared.message_count)
+        channel = connection.channel()
+        try:
+            declared: Any = channel.queue_declare(queue=queue, passive=True)
+        except connection.channel_errors:
+            return 0
+        else:
+            return int(declared.message_count)
+        finally:
+            channel.close()
 
 
 @functools.cache
