@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 
-from tests import servers
+from era_project import conf
+from sessions_app import webhook_posts
+from tests import servers, stack
 from tests.docs.examples import PAGES, TOP, Example, examples_of
 from tests.documents.sending import Answer, send
 from tests.documents.shape import differences
@@ -44,6 +47,33 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_generated_pages_are_what_the_code_says() -> None:
     call_command("docs", "--check")
+
+
+def _program(page: str, language: str) -> str:
+    """The one program in that language that a page shows."""
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", (TOP / page).read_text(), re.MULTILINE | re.DOTALL)
+    return str(code)
+
+
+def test_the_shown_reader_of_a_stream_reads_it(server: servers.Server, tmp_path: Path) -> None:
+    assert server.post("/api/sessions", {"language": "python", "session_id": "pages-reader"}).status == 201
+    reader = _program("docs/streams.md", "js").replace("my-session", "pages-reader")
+    (tmp_path / "reader.mjs").write_text(f"const base = process.argv[2];\n{reader}")
+    node = stack.current.runtimes / "node/bin/node"
+    done = subprocess.run([node, "reader.mjs", server.url], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "{ type: 'stdout', content: 'hello\\n' }" in done.stdout
+    assert "type: 'done'" in done.stdout
+
+
+def test_the_shown_check_of_a_webhook_is_right() -> None:
+    code = _program("docs/streams.md", "python")
+    page: dict[str, Any] = {}
+    exec(code, page)
+    secret = json.loads(conf.get().secrets_file.read_text())["webhook"]
+    header = webhook_posts.signature(b"{}", at=1_700_000_000)
+    assert page["is_genuine"](secret, header, b"{}")
+    assert not page["is_genuine"](secret, header, b"[]")
 
 
 def test_examples_get_the_answers_that_the_pages_show(server: servers.Server, tmp_path: Path) -> None:
