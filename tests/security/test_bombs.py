@@ -166,3 +166,20 @@ def test_processor_share(box: Box) -> None:
         "  c = os.times(); print(c.user + c.system + c.children_user + c.children_system)"
     )
     assert float(box.text(code)) < 1.6  # of 2 seconds and more on two cores
+
+
+def test_memory_full_of_files(box: Box) -> None:
+    """What lies in memory files outlives the processes: pid 1 itself may find no page, and the run is still told rightly."""
+    code = (
+        "import os\nblock = os.urandom(1 << 20)\nfor d in ('/tmp', '/workspace'):\n  try:\n    with open(d + '/b', 'wb', buffering=0) as f:\n"
+        "      for i in range(200): f.write(block)\n  except OSError as e: print(e.strerror, flush=True)\nx = []\nwhile True: x.append(bytearray(1 << 20))"
+    )
+    result = box.run(code, limits=replace(LONG, memory_bytes=64 * MIB))
+    assert memory_ended(result) or (box.mode != "root" and "MemoryError" in output(result))
+
+
+def test_pid1_that_cannot_answer_in_time_does_not_change_the_answer(box: Box) -> None:
+    """Everybody forks at once and pid 1 gets no turn: the run is timed out all the same."""
+    code = "import os, threading\ndef spin():\n  while True: pass\nfor _ in range(5): os.fork()\nfor _ in range(1): threading.Thread(target=spin).start()\nspin()"
+    result = box.run(code, limits=SHORT)
+    assert (result.status, result.exit_code) == (Status.TIMED_OUT, 124)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from runners.backends.base import Hooks
 from runners.backends.slot.diskwatch import PAUSE_S
 from runners.backends.slot.exchange import Compiling, Exchange, open_wires
-from runners.backends.slot.oneshot import Terms, conclude, is_tty, rlimits, settle, watches
+from runners.backends.slot.oneshot import Terms, conclude, is_tty, rlimits, salvage, settle, watches
 from runners.backends.slot.slot import Prepared, Slot, SlotBroken, fill
 from runners.backends.slot.watchdog import WATCH_S
 from runners.languages import LANGUAGES, Language, Program
@@ -106,7 +106,12 @@ def run(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResult:
             fill(prepared.stdin, spec.stdin)
         _send_request(prepared, language, spec)
         exchange.start_clock()
-        return conclude(exchange, exchange.wait(), before)
+        try:
+            return conclude(exchange, exchange.wait(), before)
+        except SlotBroken:
+            if result := salvage(exchange):
+                return result
+            raise
     finally:
         prepared.close()
 

@@ -6,6 +6,7 @@ import marshal
 import os
 import resource
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -67,27 +68,34 @@ def run_python(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResu
                 ends.append(os.dup(spec.terminal.stdin))
             elif spec.stdin:
                 ends.append(memory_file("stdin", spec.stdin))
-            request = {
-                "kind": "python",
-                "code": spec.code,
-                "args": list(spec.args),
-                "env": dict(spec.env),
-                "limits": rlimits(spec.limits, terms, is_python=True) if spec.workspace or not terms.cgroups else [],
-                "stdin": bool(spec.stdin or spec.terminal),
-                "channel": False,
-                "tty": is_tty(spec.terminal),
-                "fork_start": "rocess" in spec.code,
-            }
-            slot.send(request, ends)
+            slot.send(_request(spec, terms), ends)
         finally:
             for end in ends:
                 os.close(end)
         exchange.watches = watches(slot, spec.limits, terms)
         exchange.start_clock()
-        ended = exchange.wait()
-        return conclude(exchange, ended, before)
+        try:
+            return conclude(exchange, exchange.wait(), before)
+        except SlotBroken:
+            if result := salvage(exchange):
+                return result
+            raise
     finally:
         wires.close()
+
+
+def _request(spec: RunSpec, terms: Terms) -> dict[str, object]:
+    return {
+        "kind": "python",
+        "code": spec.code,
+        "args": list(spec.args),
+        "env": dict(spec.env),
+        "limits": rlimits(spec.limits, terms, is_python=True) if spec.workspace or not terms.cgroups else [],
+        "stdin": bool(spec.stdin or spec.terminal),
+        "channel": False,
+        "tty": is_tty(spec.terminal),
+        "fork_start": "rocess" in spec.code,
+    }
 
 
 def is_tty(terminal: Terminal | None) -> bool:
@@ -115,7 +123,7 @@ def settle(slot: Slot, spec: RunSpec, limits: Limits) -> tree.Listing | None:
             raise SlotBroken(f"its limits cannot be set: {error}") from error
     if spec.workspace:
         return None
-    slot.bound_workspace(spec.limits)
+    slot.bound_files(spec.limits)
     files = [(file.path, file.mode, file.content) for file in spec.files]
     files += _own_files(spec)
     return lay_in(slot, files) if files else None
@@ -186,6 +194,28 @@ def conclude(exchange: Exchange, ended: Ended, before: tree.Listing | None) -> R
             compiling.compile_time_s if compiling else None,
         ),
         changes=changes,
+        reason=reason,
+    )
+
+
+def salvage(exchange: Exchange) -> RunResult | None:
+    """The result of a run in whose midst the slot broke, if the run is known to be the reason; ends the slot."""
+    slot, status = exchange.slot, exchange.stopped
+    reason = exchange.reason
+    if not status and slot.group and slot.group.has_new_oom_kills():
+        status, reason = Status.OUT_OF_MEMORY, "The kernel ended it at its memory limit."
+    slot.destroy()
+    if not status:
+        return None
+    exchange.drain()
+    return RunResult(
+        status=status,
+        exit_code=_exit_code(status, -KILLED_CODE + 128),
+        signal=9,
+        stdout=exchange.collectors[0].kept(),
+        stderr=exchange.collectors[1].kept(),
+        usage=Usage(wall_time_s=time.monotonic() - exchange.started_at_s),
+        changes=None if slot.order.workspace else Changes(),
         reason=reason,
     )
 

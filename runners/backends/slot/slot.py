@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 
 from runners.backends.slot.cgroups import Group
 from runners.backends.slot.guest.birth import Order
-from runners.backends.slot.starter import World
+from runners.backends.slot.starter import SCRATCH_BYTES, World
 from runners.types import Limits
 
 BUILD_TIMEOUT_S = 20.0
@@ -111,7 +111,8 @@ class Slot:
     """Descriptor of the slot's /proc."""
     shared_bytes: int = 0
     """Anonymous memory that a child shares with pid 1 at birth."""
-    workspace_bounds: tuple[int, int] = (0, 0)
+    bounds: tuple[int, int, int] = (0, 0, 0)
+    """Bytes and files of the workspace, bytes of scratch."""
     runs: int = 0
     built_at_s: float = field(default_factory=time.monotonic)
     destroyed: bool = False
@@ -165,12 +166,12 @@ class Slot:
             raise NoRoomError(answer[1:].decode("utf-8", "replace"))
         raise SlotBroken("the helper is gone")
 
-    def bound_workspace(self, limits: Limits) -> None:
-        """Let the workspace hold half of the run's memory and the run's number of files."""
-        bounds = (limits.memory_bytes // 2, limits.workspace_files)
-        if bounds != self.workspace_bounds and not self.order.workspace:
-            os.close(self.ask(b"s" + struct.pack("<qq", *bounds), []))
-            self.workspace_bounds = bounds
+    def bound_files(self, limits: Limits) -> None:
+        """Let the workspace hold half of the run's memory and the run's number of files, /tmp a quarter at most."""
+        bounds = (limits.memory_bytes // 2, limits.workspace_files, min(SCRATCH_BYTES, limits.memory_bytes // 4))
+        if bounds != self.bounds and not self.order.workspace:
+            os.close(self.ask(b"s" + struct.pack("<qqq", *bounds), []))
+            self.bounds = bounds
 
     def destroy(self) -> None:
         """Kill pid 1, and with it all that lives in the slot, and let go of everything."""
@@ -223,7 +224,7 @@ def build(world: World, order: Order, owner: Owner, group: Group | None, *, prel
     slot = Slot(world, owner, order, preloaded, group, requests, control, aid, pid, os.pidfd_open(pid), proc)
     _, resident, shared, *_ = read_proc(proc, "1/statm").split()
     slot.shared_bytes = (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
-    slot.workspace_bounds = (world.spec.workspace_bytes, world.spec.workspace_files)
+    slot.bounds = (world.spec.workspace_bytes, world.spec.workspace_files, SCRATCH_BYTES)
     return slot
 
 

@@ -19,6 +19,8 @@ from runners.backends.slot import seccomp
 from runners.backends.slot.guest.settings import HostSettings, Settings, write_memory_file
 
 START_TIMEOUT_S = 30.0
+SCRATCH_BYTES = 64 << 20
+"""Of /tmp, /dev/shm and the home folder together."""
 ENVIRONMENT = {
     "PATH": "/opt/rt/python/bin:/opt/rt/node/bin:/opt/rt/deno:/opt/rt/go/bin:/usr/bin:/bin",
     "HOME": "/home/sandbox",
@@ -68,7 +70,6 @@ class WorldSpec:
     mapper: str = ""
     sub_uids: tuple[int, ...] = ()
     sub_gids: tuple[int, ...] = ()
-    scratch_bytes: int = 64 << 20
     workspace_bytes: int = 128 << 20
     workspace_files: int = 100_000
     preload: tuple[str, ...] = field(default=PRELOAD)
@@ -165,7 +166,7 @@ def _settings(spec: WorldSpec, control: int, control_preloaded: int) -> dict[str
         control=control,
         control_preloaded=control_preloaded,
         preload=list(spec.preload),
-        scratch=f"size={spec.scratch_bytes},nr_inodes=20000,mode=700",
+        scratch_bytes=SCRATCH_BYTES,
         workspace_bytes=spec.workspace_bytes,
         workspace_files=spec.workspace_files,
         inotify_instances=spec.inotify_instances,

@@ -21,6 +21,7 @@ class _Bounds:
     def __init__(self, settings: Settings) -> None:
         self.size_bytes = settings.workspace_bytes
         self.files = settings.workspace_files
+        self.scratch_bytes = settings.scratch_bytes
 
 
 def serve(init_socket: socket.socket, aid: socket.socket, init: int, settings: Settings) -> None:
@@ -49,7 +50,7 @@ def _replace(word: bytes, bounds: _Bounds, settings: Settings) -> None:
             make_readable(os.open("/workspace", _FOLDER), strangers=settings.harvest == "others")
         rootfs.replace_workspace(bounds.size_bytes, bounds.files)
     else:
-        rootfs.replace_scratch(settings.scratch)
+        rootfs.replace_scratch(bounds.scratch_bytes)
 
 
 def make_readable(folder: int, *, strangers: bool, depth: int = 0) -> None:
@@ -79,7 +80,8 @@ def _aid(aid: socket.socket, bounds: _Bounds) -> bool:
     workspace = os.open("/workspace", _FOLDER)
     try:
         if message[:1] == b"s":
-            bounds.size_bytes, bounds.files = struct.unpack("<qq", message[1:])
+            bounds.size_bytes, bounds.files, bounds.scratch_bytes = struct.unpack("<qqq", message[1:])
+            rootfs.resize_scratch(bounds.scratch_bytes)
             rootfs.resize_workspace(bounds.size_bytes, bounds.files)
         else:
             _lay_in(workspace, descriptors[0])

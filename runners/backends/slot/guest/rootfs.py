@@ -15,6 +15,7 @@ SCRATCH = (("/tmp", "tmp"), ("/dev/shm", "shm"), ("/home/sandbox", "home"))
 
 _NEW = "/new"
 _SCRATCH_ROOT = "/.scratch"
+_SCRATCH_FILES = 20_000
 _BARE = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 _TMPFS = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOATIME
 _LINKS = {
@@ -91,7 +92,7 @@ def build_slot_root(settings: Settings, workspace: str) -> int:
     if workspace:
         linux.attach_tree(linux.clone_tree("/ws/" + workspace, read_only=False), _NEW + "/workspace")
     linux.pivot(_NEW, ".old")
-    mount_scratch(settings.scratch)
+    mount_scratch(settings.scratch_bytes)
     if not workspace:
         mount_workspace(settings.workspace_bytes, settings.workspace_files)
     seal_root()
@@ -106,8 +107,9 @@ def _mount_queues(place: str) -> None:
     linux.mount(None, place, None, linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | _BARE)
 
 
-def mount_scratch(options: str) -> None:
+def mount_scratch(size_bytes: int) -> None:
     """A fresh tmpfs, shown at the three places of SCRATCH and nowhere else."""
+    options = f"size={size_bytes},nr_inodes={_SCRATCH_FILES},mode=700"
     linux.mount("tmpfs", _SCRATCH_ROOT, "tmpfs", _TMPFS, options)
     for place, folder in SCRATCH:
         os.mkdir(f"{_SCRATCH_ROOT}/{folder}")
@@ -116,11 +118,17 @@ def mount_scratch(options: str) -> None:
     linux.umount(_SCRATCH_ROOT)  # the binds keep it alive; its root, which user code may own, is out of reach
 
 
-def replace_scratch(options: str) -> None:
+def resize_scratch(size_bytes: int) -> None:
+    """Another bound for the tmpfs that is there."""
+    options = f"size={size_bytes},nr_inodes={_SCRATCH_FILES}"
+    linux.mount(None, SCRATCH[0][0], None, linux.MS_REMOUNT | _TMPFS, options)
+
+
+def replace_scratch(size_bytes: int) -> None:
     """Throw the scratch places away, with all that lies there."""
     for place, _ in SCRATCH:
         linux.umount(place)
-    mount_scratch(options)
+    mount_scratch(size_bytes)
 
 
 def workspace_options(size_bytes: int, files: int) -> str:

@@ -23,8 +23,8 @@ class Settings:
     control_preloaded: int
     """Descriptor of the socket of the master with preloaded modules."""
     preload: list[str]
-    scratch: str
-    """Options of the tmpfs behind /tmp, /dev/shm and the home folder."""
+    scratch_bytes: int
+    """Size of the tmpfs behind /tmp, /dev/shm and the home folder."""
     workspace_bytes: int
     workspace_files: int
     inotify_instances: int
