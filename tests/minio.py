@@ -125,7 +125,7 @@ def _go_install(scratch: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=BUILD_S,
         check=False,
-        preexec_fn=linux.dying_with_parent(signal.SIGKILL),  # noqa: PLW1509 - two system calls
+        preexec_fn=linux.dying_with_parent(signal.SIGKILL),
     )
 
 
