@@ -48,7 +48,19 @@ _ETC = {
 }
 _LIBRARIES = ("/usr/bin", "/usr/lib64", "/usr/share/zoneinfo", "/usr/lib/locale")
 _RUNTIME_NAME = re.compile(r"[a-z][a-z0-9_-]*")
-_GUEST_FILES = ("linux", "settings", "rootfs", "master", "birth", "helper", "pid1", "proof", "child", "program")
+_GUEST_FILES = (
+    "linux",
+    "settings",
+    "rootfs",
+    "master",
+    "birth",
+    "helper",
+    "pid1",
+    "proof",
+    "child",
+    "drivers",
+    "program",
+)
 
 
 @dataclass(frozen=True)

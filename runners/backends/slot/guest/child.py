@@ -18,7 +18,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from runners.backends.slot.guest import linux, program
+from runners.backends.slot.guest import drivers, linux, program
 from runners.backends.slot.guest.settings import GUEST_ID
 
 _CAPABILITY_HEADER = ctypes.create_string_buffer(struct.pack("Ii", 0x20080522, 0))
@@ -104,7 +104,7 @@ def _begin(message: bytes, ancillary: list[tuple[int, int, bytes]]) -> NoReturn:
     if request["kind"] == "python":
         program.run(request["code"], request["args"], fork_start=request["fork_start"])
     if request["kind"] == "script":
-        program.run_driver(request["argv"][-1])
+        drivers.run(request["argv"][-1])
     _exec(request["argv"])
 
 

@@ -16,7 +16,7 @@ import traceback
 
 sys.path[0] = "/app"
 
-from runners.backends.slot.guest import birth, linux, program  # noqa: E402
+from runners.backends.slot.guest import birth, drivers, linux, program  # noqa: E402
 from runners.backends.slot.guest.settings import Settings, read_json  # noqa: E402
 
 _MESSAGE_BYTES = 4096
@@ -81,6 +81,7 @@ def _warm_up() -> None:
 def _serve(control: socket.socket, settings: Settings) -> None:
     _warm_up()
     program.note_boot()
+    drivers.compile_all()
     gc.collect()
     gc.freeze()
     gc.disable()

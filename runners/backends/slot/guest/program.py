@@ -120,15 +120,3 @@ def _forget_modules() -> None:
         if str(getattr(modules.get(name), "__file__", "")).startswith("/workspace"):
             del modules[name]
     gc.collect()
-
-
-def run_driver(path: str) -> NoReturn:
-    """Hand the process over to a driver: a file that runs as the main program, its channel on descriptor 3."""
-    with open(path, "rb") as file:
-        source = file.read()
-    names: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins, "__file__": path}
-    sys.argv = [path]
-    gc.unfreeze()
-    gc.enable()
-    exec(compile(source, path, "exec", 0, True), names)
-    _exit(0)
