@@ -64,16 +64,25 @@ def events(run_id: UUID, *, after: int) -> Generator[Event, None, None]:
     row = Run.objects.filter(pk=run_id).values(*names).first()
     if row is None:
         raise NotFound("There is no such run.")
-    offset = 0
+    yield from output(row, after=after)
+    yield frames.last(run_object.render(row, output=False), length(row))
+
+
+def output(row: Mapping[str, Any], *, after: int) -> Iterator[Event]:
+    """The kept output of a row of runs after ``after`` bytes of the merged whole; a gap is told once a stream."""
     told: set[str] = set()
     for event in _output(row):
-        offset = event.end
         is_again = isinstance(event, Gap) and event.type in told
         if not is_again and (left := event.after(after)):
             yield left
             told |= {event.type} if isinstance(event, Gap) else set()
-    total = sum(size for _, size in row["chunks"] or ())
-    yield frames.last(run_object.render(row, output=False), max(offset, total))
+
+
+def length(row: Mapping[str, Any]) -> int:
+    """Bytes of the merged output of a row, UTF-8, also of what is not kept."""
+    if row["chunks"]:
+        return sum(size for _, size in row["chunks"])
+    return max((event.end for event in _output(row)), default=0)
 
 
 def _output(row: Mapping[str, Any]) -> Iterator[Event]:
@@ -144,12 +153,12 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[Piece]:
 
 
 def _cut_short(raw: Raw, *, written: int, total: int) -> Iterator[Piece]:
-    marker = _marker(kept=_size(raw.read()), written=written)
-    head = _find(raw.read(), marker)
+    head, marker = _find_marker(raw, written=written)
     tail = head + len(marker)
     kept = sum(piece.size for part in (raw.read(0, head), raw.read(tail)) for piece in _pieces(part))
     yield from _pieces(raw.read(0, head))
-    yield Piece(max(total - kept, 1), marker=marker.decode())
+    if marker:
+        yield Piece(max(total - kept, 1), marker=marker.decode())
     yield from _pieces(raw.read(tail))
 
 
@@ -157,22 +166,24 @@ def _size(chunks: Iterable[bytes]) -> int:
     return sum(map(len, chunks))
 
 
-def _marker(*, kept: int, written: int) -> bytes:
-    """The very marker in an output of ``kept`` bytes, itself included, of ``written`` ones."""
-    for digits in range(1, 20):
+def _find_marker(raw: Raw, *, written: int) -> tuple[int, bytes]:
+    """Where the marker stands, and the very marker; without one, the end of the output and nothing."""
+    kept = _size(raw.read())
+    for digits in range(1, 20):  # the number of bytes left out depends on the length of its own digits
         left_out = written - kept + len(MARKER.format("9" * digits))
-        if len(str(left_out)) == digits:
-            return MARKER.format(left_out).encode()
-    raise ValueError("no marker fits these sizes")
+        marker = MARKER.format(left_out).encode()
+        if len(str(left_out)) == digits and (head := _find(raw.read(), marker)) >= 0:
+            return head, marker
+    return kept, b""
 
 
-def _find(chunks: Iterable[bytes], marker: bytes) -> int:
+def _find(chunks: Iterable[bytes], wanted: bytes) -> int:
     before, window = 0, b""
     for chunk in chunks:
         window += chunk
-        at = window.find(marker)
+        at = window.find(wanted)
         if at >= 0:
             return before + at
-        drop = max(len(window) - len(marker) + 1, 0)
+        drop = max(len(window) - len(wanted) + 1, 0)
         before, window = before + drop, window[drop:]
-    return before + len(window)
+    return -1

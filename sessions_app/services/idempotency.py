@@ -31,8 +31,6 @@ LOOK = """
 SELECT id, body_sha256, run_id, status, answer, extract(epoch FROM now() - created_at)
 FROM sessions_app_idempotencykey WHERE owner_id = %s AND route = %s AND key = %s"""
 
-FORGET = "DELETE FROM sessions_app_idempotencykey WHERE created_at < now() - make_interval(hours => %s)"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -123,10 +121,3 @@ def check_key(key: str) -> str:
             f"Idempotency-Key must be 1 to {MAX_KEY_CHARACTERS} printable ASCII characters.", field="Idempotency-Key"
         )
     return key
-
-
-def forget_old() -> int:
-    """Remove keys whose day is over; gives how many."""
-    with connection.cursor() as cursor:
-        cursor.execute(FORGET, [KEEP_HOURS])
-        return int(cursor.rowcount)

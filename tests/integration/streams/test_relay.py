@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import uuid
 
 import pytest
 import redis
@@ -11,9 +12,10 @@ from django.conf import settings
 from django.db import connection
 
 from sessions_app import events, frames
-from sessions_app.events import RunStorage
+from sessions_app.events import RunChannels, RunStorage
 from sessions_app.frames import Event
 from sessions_app.listening import hub
+from sessions_app.models import Owner
 from tests.integration.streams.feeding import Writing, check_dense, read_all, run_loop, text_of
 
 pytestmark = pytest.mark.usefixtures("real_db")
@@ -220,3 +222,15 @@ def test_the_middle_that_is_not_kept_is_told_once_and_offsets_stay_true() -> Non
     middle = run_loop(read_all(run.id, after=1500))
     assert "bytes left out" in text_of(middle, "stdout")
     assert text_of(middle, "stdout").endswith("000399\n")
+
+
+def test_the_events_of_a_run_are_its_owners() -> None:
+    run, rights = Writing(), RunChannels()
+    name = events.channel(run.id)
+    stranger, _ = Owner.objects.get_or_create(name="stranger")
+    assert rights.can_read_channel(run.run.owner, name)
+    assert not rights.can_read_channel(stranger, name)
+    assert not rights.can_read_channel(None, name)
+    assert not rights.can_read_channel(run.run.owner, events.channel(uuid.uuid4()))
+    assert rights.get_channels_for_request(None, {"run_id": run.id}) == {name}
+    assert rights.get_channels_for_request(None, {}) == set()
