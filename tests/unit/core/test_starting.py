@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.utils.json import loads
 
@@ -124,6 +124,7 @@ def strings(value: object) -> Iterator[str]:
             yield from strings(inner)
 
 
+@settings(max_examples=30)
 @given(st.recursive(texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner)))
 def test_no_nul_reaches_postgres(value: object) -> None:
     assert not any("\0" in text for text in strings(finishing._clean(value)))
