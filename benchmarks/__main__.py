@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import tempfile
 import time
+from pathlib import Path
 
 from benchmarks import hello, scenes
 from benchmarks.floor import Floor
@@ -21,10 +23,10 @@ def main() -> None:
     """Measures and prints."""
     arguments = _arguments()
     plan = hello.PLANS[arguments.length]
-    with running(user=arguments.user) as server:
+    with running(user=arguments.user) as server, tempfile.TemporaryDirectory(prefix="era-floor-") as folder:
         _say_conditions(server, arguments.length)
         scenes.idle_memory(server)
-        floor = Floor(runtimes())
+        floor = Floor(runtimes(), Path(folder))
         for language in arguments.languages.split(","):
             _wait_for(server, language)
             hello.measure(server, floor, language=language, plan=plan)

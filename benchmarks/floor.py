@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import resource
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +28,7 @@ class Floor:
     """
 
     runtimes: Path
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="era-floor-")))
+    folder: Path
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def command(self, language: str) -> list[str]:
