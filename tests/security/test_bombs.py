@@ -58,7 +58,9 @@ def test_memory_in_a_child(box: Box) -> None:
 
 
 def test_memory_in_many(box: Box) -> None:
-    code = "import os, time\nfor i in range(6):\n  if os.fork() == 0: x = bytearray(100 << 20); time.sleep(20)\ntime.sleep(2)"
+    code = (
+        "import os, time\nfor i in range(6):\n  if os.fork() == 0: x = bytearray(100 << 20); time.sleep(60)\nos.wait()"
+    )
     assert memory_ended(box.run(code, limits=LONG))
 
 
@@ -94,7 +96,7 @@ def test_sockets_full_of_bytes(box: Box) -> None:
         "    a, b = socket.socketpair(); kept.append((a, b)); a.setblocking(False); a.setsockopt(1, 7, 1 << 22)\n    try:\n"
         "      while 1: a.send(b'x' * 100000)\n    except BlockingIOError: pass\nexcept OSError: time.sleep(20)"
     )
-    result = box.run(code, limits=replace(LIMITS, wall_time_s=6.0))
+    result = box.run(code, limits=LONG)
     # By cgroup the kernel may also refuse buffers, so that nothing grows and the time runs out.
     assert result.status in (Status.OUT_OF_MEMORY, Status.TIMED_OUT)
     if box.mode != "root":
@@ -136,12 +138,12 @@ def test_output_without_end(box: Box) -> None:
 
 
 def test_threads_without_end(box: Box) -> None:
-    code = "import threading, time, os\nn = 0\ntry:\n  while 1: threading.Thread(target=time.sleep, args=(9,), daemon=True).start(); n += 1\nexcept RuntimeError as e: print(n < 80, e, flush=True)\nos._exit(0)"
+    code = "import threading, time, os\nn = 0\ntry:\n  while 1: threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); n += 1\nexcept RuntimeError as e: print(n < 80, e, flush=True)\nos._exit(0)"
     assert box.text(code).startswith("True can't start new thread")
 
 
 def test_processes_are_counted(box: Box) -> None:
-    code = "import os, time\nn = 0\nwhile 1:\n  try:\n    if os.fork() == 0: time.sleep(9); os._exit(0)\n    n += 1\n  except OSError as e: print(n, e.strerror); break\nos._exit(0)"
+    code = "import os, time\nn = 0\nwhile 1:\n  try:\n    if os.fork() == 0: time.sleep(60); os._exit(0)\n    n += 1\n  except OSError as e: print(n, e.strerror); break\nos._exit(0)"
     number, why = box.text(code).split(" ", 1)
     assert 55 <= int(number) <= 68 and "unavailable" in why
 
@@ -161,11 +163,11 @@ def test_pipe_left_open_by_nobody(box: Box) -> None:
 
 def test_processor_share(box: Box) -> None:
     code = (
-        "import os, time\nfor i in range(7):\n  if os.fork() == 0: break\nend = time.time() + 1\nwhile time.time() < end: pass\n"
+        "import os, time\nbegun = time.time()\nfor i in range(7):\n  if os.fork() == 0: break\nend = time.time() + 1\nwhile time.time() < end: pass\n"
         "if os.getpid() == 2:\n  while 1:\n    try: os.wait()\n    except OSError: break\n"
-        "  c = os.times(); print(c.user + c.system + c.children_user + c.children_system)"
+        "  c = os.times(); print((c.user + c.system + c.children_user + c.children_system) / (time.time() - begun))"
     )
-    assert float(box.text(code)) < 1.6  # of 2 seconds and more on two cores
+    assert float(box.text(code)) < 1.3  # of one processor, where there are two
 
 
 def test_memory_full_of_files(box: Box) -> None:

@@ -49,7 +49,7 @@ def test_other_run(box: Box) -> None:
 
 
 def test_a_full_process_count_stops_no_other(box: Box) -> None:
-    full = "import os, time\ntry:\n  for _ in range(200):\n    if os.fork() == 0: time.sleep(2); os._exit(0)\nexcept OSError: print('full')\ntime.sleep(1)"
+    full = "import os, time\ntry:\n  for _ in range(200):\n    if os.fork() == 0: time.sleep(60); os._exit(0)\nexcept OSError: print('full')\ntime.sleep(1)"
     other = "import os, time\ntime.sleep(.5)\nif os.fork() == 0: os._exit(0)\nprint('forked', os.wait()[1])"
     first, second = box.both(full, other)
     assert output(first).endswith("full") and output(second) == "forked 0"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import signal
 import threading
@@ -13,7 +12,7 @@ from typing import Any
 
 from runners.backends.base import Hooks
 from runners.backends.slot.exchange import READ_BYTES
-from runners.backends.slot.frames import FrameError, Frames
+from runners.backends.slot.frames import FrameError, Frames, plain
 from runners.backends.slot.guest.pid1 import FREEZE, THAW
 from runners.backends.slot.keeper import Keeper
 from runners.backends.slot.liverun import LiveRun, how_it_ended
@@ -24,6 +23,7 @@ from runners.cancel import Cancel
 from runners.types import Limits, OnOutput, RunResult, RunSpec, Snapshot, Status
 
 SNAPSHOT_BYTES_MAX = 64 << 20
+"""Of a snapshot's frame."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class LiveSandbox:
         self.language, self.workspace = language, slot.order.workspace
         self.slot, self._prepared, self._limits, self._care = slot, prepared, limits, care
         self.frames = Frames(prepared.wires.channel)
+        self.streams = {prepared.wires.out: 0, prepared.wires.err: 1}
+        """Output that something inside can still write to, and which it is."""
         self.terms = care.terms
         self._lock = threading.RLock()
         self.number = 0
@@ -61,12 +63,14 @@ class LiveSandbox:
 
     def descriptors(self) -> tuple[int, ...]:
         """What the keeper watches."""
-        return self._prepared.wires.out, self._prepared.wires.err, self.slot.control.fileno()
+        return *self.streams, self.slot.control.fileno()
 
     def attend(self) -> None:
         """Between runs: drop output, notice the end."""
         if not self._lock.acquire(blocking=False):
-            return  # a run is going on, or begins
+            if not self._running:  # somebody only looks, or takes a snapshot
+                self._care.keeper.arm(self)
+            return
         try:
             if self._lost is None and not self._running:
                 self.drop_output()
@@ -81,10 +85,20 @@ class LiveSandbox:
 
     def drop_output(self) -> None:
         """Read away what was printed since the last run."""
-        for descriptor in self.descriptors()[:2]:
-            with contextlib.suppress(BlockingIOError):
-                if os.read(descriptor, READ_BYTES):
-                    self.has_dropped = True
+        for descriptor in tuple(self.streams):
+            if self.take(descriptor):
+                self.has_dropped = True
+
+    def take(self, descriptor: int) -> bytes:
+        """A stretch of output, if there is any. What nobody can write to any more is not looked at again."""
+        try:
+            chunk = os.read(descriptor, READ_BYTES)
+        except BlockingIOError:
+            return b""
+        if not chunk:
+            self._care.keeper.forget(descriptor)
+            del self.streams[descriptor]
+        return chunk
 
     def read_word(self) -> bytes:
         """The word of pid 1 on the end of the interpreter; empty if the slot itself is gone."""
@@ -163,7 +177,7 @@ class LiveSandbox:
         request = {"op": "restore", "content": base64.b64encode(content).decode()}
         reply = self._call(request, timeout_s=timeout_s)
         if reply.get("ok") is not True:
-            raise SlotBroken(f"the state could not be restored: {str(reply.get('error'))[:300]}")
+            raise SlotBroken(f"the state could not be restored: {plain(str(reply.get('error'))[:300])}")
         return _names(reply.get("lost"))
 
     def _call(self, request: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
@@ -174,7 +188,7 @@ class LiveSandbox:
                 return self.frames.call(
                     request,
                     timeout_s=timeout_s,
-                    size_max=2 * SNAPSHOT_BYTES_MAX,
+                    size_max=SNAPSHOT_BYTES_MAX,
                     is_over=self.slot.has_word,
                 )
             except FrameError as error:
@@ -199,7 +213,7 @@ class LiveSandbox:
 def _names(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         return ()
-    return tuple(item[:200] for item in value[:1000] if isinstance(item, str))
+    return tuple(plain(item[:200]) for item in value[:1000] if isinstance(item, str))
 
 
 def _ended_between(word: bytes) -> str:

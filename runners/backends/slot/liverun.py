@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runners.backends.base import Hooks
 from runners.backends.slot.diskwatch import PAUSE_S
 from runners.backends.slot.exchange import READ_BYTES
-from runners.backends.slot.frames import FrameError
+from runners.backends.slot.frames import FrameError, plain
 from runners.backends.slot.guest.pid1 import REPLY, TERMINATE
 from runners.backends.slot.oneshot import watches
 from runners.backends.slot.slot import Slot, read_proc
@@ -113,18 +113,17 @@ class LiveRun:
 
     def _wait(self) -> RunResult:
         poller = select.poll()
-        out, err, control = self._box.descriptors()
-        for descriptor in (out, err, control, self._wake, self._box.frames.fileno()):
+        control = self._slot.control.fileno()
+        for descriptor in (*self._box.streams, control, self._wake, self._box.frames.fileno()):
             poller.register(descriptor, select.POLLIN)
-        streams = {out: 0, err: 1}
         while True:
             self._stop_if_due()
             ready = [descriptor for descriptor, _ in poller.poll(1000 * self._patience_s())]
             if self._wake in ready:
                 poller.unregister(self._wake)
             for descriptor in ready:
-                if descriptor in streams:
-                    self._read(descriptor, streams[descriptor])
+                if descriptor in self._box.streams and self._read(descriptor) is None:
+                    poller.unregister(descriptor)
             if self._box.frames.fileno() in ready:
                 try:
                     reply = self._box.frames.receive(size_max=REPLY_BYTES_MAX)
@@ -173,22 +172,21 @@ class LiveRun:
         self._next_step_s = self._stopped_s + (self._steps[0][0] if self._steps else 2 * INTERRUPT_GRACE_S)
         self._next_step_s = max(self._next_step_s, now_s + 0.01)
 
-    def _read(self, descriptor: int, stream: int) -> bool:
-        try:
-            chunk = os.read(descriptor, READ_BYTES)
-        except BlockingIOError:
-            return False
+    def _read(self, descriptor: int) -> bool | None:
+        """Take what is there; whether there may be more, None at the end of the stream."""
+        stream = self._box.streams[descriptor]
+        chunk = self._box.take(descriptor)
         if chunk:
             self._collectors[stream].add(chunk)
             if self._hooks.on_output:
                 self._hooks.on_output(_STREAMS[stream], chunk)
-        return len(chunk) == READ_BYTES
+        return len(chunk) == READ_BYTES if descriptor in self._box.streams else None
 
     def _drain(self) -> None:
         """What was written before the reply lies in the pipes by now; what daemons add meanwhile is bounded."""
-        for stream, descriptor in enumerate(self._box.descriptors()[:2]):
+        for descriptor in tuple(self._box.streams):
             for _ in range(64):
-                if not self._read(descriptor, stream):
+                if not self._read(descriptor):
                     break
 
     def _answered(self, reply: dict[str, Any]) -> RunResult:
@@ -199,7 +197,7 @@ class LiveRun:
         status = self._status(Status.FAILED if code else Status.SUCCEEDED)
         if reply.get("error") == "compile_error" and not self._stopped:
             status = Status.COMPILE_ERROR
-        text = result[:RESULT_CHARS_MAX] if isinstance(result, str) else None
+        text = plain(result[:RESULT_CHARS_MAX]) if isinstance(result, str) else None
         return self._result(status, code, result=text)
 
     def _status(self, otherwise: Status) -> Status:

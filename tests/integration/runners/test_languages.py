@@ -79,7 +79,7 @@ def test_everything_that_a_run_is_given(runner: Runner, language: str) -> None:
 
 @pytest.mark.parametrize("language", list(ENDLESS))
 def test_ends_at_its_time(runner: Runner, language: str) -> None:
-    result = run(runner, language, ENDLESS[language], limits=Limits(wall_time_s=1.0))
+    result = run(runner, language, ENDLESS[language], limits=Limits(wall_time_s=3.0))
     assert (result.status, result.exit_code) == (Status.TIMED_OUT, 124)
     if language == "go":  # compiling took time of its own, and what was printed before the end is there
         assert result.stdout.content == b"runs\n"
@@ -163,7 +163,7 @@ def test_uid_of_a_session_on_the_host(runner: Runner, workspace: Path, is_root: 
 
 
 def test_limits_change_from_run_to_run(runner: Runner) -> None:
-    code = "import os, time\nn = 0\ntry:\n  while n < 40:\n    if os.fork() == 0: time.sleep(5); os._exit(0)\n    n += 1\nexcept OSError: pass\nprint(n < 40)\nos._exit(0)"
+    code = "import os, time\nn = 0\ntry:\n  while n < 40:\n    if os.fork() == 0: time.sleep(60); os._exit(0)\n    n += 1\nexcept OSError: pass\nprint(n < 40)\nos._exit(0)"
     small = Limits(processes=16)
     for limits, few in ((small, "True"), (Limits(), "False"), (small, "True"), (replace(small, processes=64), "False")):
         assert output(run(runner, "python", code, limits=limits)) == few

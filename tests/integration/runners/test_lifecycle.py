@@ -40,6 +40,22 @@ def groups(name: str) -> list[Path]:
     return [Path(folder) for folder, _, _ in os.walk("/sys/fs/cgroup") if Path(folder).name == name]
 
 
+def identity(pid: int) -> tuple[int, str]:
+    """A process that no later one of the same pid is taken for."""
+    try:
+        return pid, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except OSError:
+        return pid, ""
+
+
+def lives(process: tuple[int, str]) -> bool:
+    """Whether it is still there, and no zombie that its own parent has yet to look at."""
+    try:
+        return identity(process[0]) == process and Path(f"/proc/{process[0]}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
 def children(pid: int) -> set[int]:
     """Pids of all descendants."""
     found: set[int] = set()
@@ -63,8 +79,8 @@ def own(tmp_path: Path) -> Iterator[Runner]:
 
 
 def test_close_leaves_nothing(tmp_path: Path) -> None:
-    before, mounts = children(os.getpid()), Path("/proc/mounts").read_text()
-    runner = boxes.start_runner(tmp_path, "auto", cgroup="era-test-leftover")
+    name = f"{stack.current.cgroup}-leftover"
+    runner = boxes.start_runner(tmp_path, "auto", cgroup=name)
     (tmp_path / "workspaces" / "s").mkdir()
     live = runner.open(language="python", workspace="s", limits=Limits())
     live.run(
@@ -79,15 +95,17 @@ def test_close_leaves_nothing(tmp_path: Path) -> None:
         target=lambda: results.append(runner.run(RunSpec("python", "import time; time.sleep(60)")))
     )
     thread.start()
-    assert len(children(os.getpid())) > len(before)
+    (world,) = backend_of(runner)._builder._worlds._slots
+    started = [identity(pid) for pid in children(world._process.pid)]
+    assert len(started) > 3
     runner.close()
     runner.close()
     thread.join(30)
     assert results[0].status is Status.SANDBOX_ERROR or results[0].exit_code is not None
     assert not live.is_alive or live.run(RunSpec("python", "1")).state_lost
-    wait_until(lambda: children(os.getpid()) <= before, 20, "the end of every process")
-    assert Path("/proc/mounts").read_text() == mounts
-    assert not groups("era-test-leftover")
+    wait_until(lambda: not any(map(lives, started)), 30, "the end of every process")
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+    assert not groups(name)
     assert runner.run(RunSpec("python", "1")).status is Status.SANDBOX_ERROR
 
 
@@ -97,14 +115,12 @@ def test_kill_of_the_server_leaves_nothing(tmp_path: Path) -> None:
     server = subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3])
     assert server.stdout
     assert server.stdout.readline() == b"running\n"
-    started = children(server.pid)
-    assert len(started) > 20
+    wait_until(lambda: len(children(server.pid)) > 20, 30, "the forks")
+    started = [identity(pid) for pid in children(server.pid)]
     server.send_signal(signal.SIGKILL)
     server.wait(20)
     server.stdout.close()
-    wait_until(
-        lambda: not [pid for pid in started if Path(f"/proc/{pid}/exe").exists()], 30, "the end of every process"
-    )
+    wait_until(lambda: not any(map(lives, started)), 30, "the end of every process")
     # The next start under the same name clears the cgroups.
     runner = boxes.start_runner(tmp_path, "auto", cgroup=name, languages=("python",))
     assert output(runner.run(RunSpec("python", "print(1)"))) == "1"

@@ -1,0 +1,88 @@
+"""Exploit museum: what code in a kept interpreter does to whoever looks after it from outside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runners.backends.slot.live import LiveSandbox
+from runners.runner import Runner
+from runners.types import Limits, RunResult, RunSpec
+from tests import boxes
+from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sessions")
+
+
+@pytest.fixture(scope="module")
+def runner(home: Path) -> Iterator[Runner]:
+    made = boxes.start_runner(home, "auto", slots=1, languages=("python",))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def live(runner: Runner, home: Path, request: pytest.FixtureRequest) -> Iterator[LiveSandbox]:
+    folder = home / "workspaces" / f"ws-{abs(hash(request.node.nodeid)):x}"
+    folder.mkdir(mode=0o700)
+    sandbox = runner.open(language="python", workspace=folder.name, limits=Limits())
+    assert isinstance(sandbox, LiveSandbox)
+    yield sandbox
+    sandbox.close()
+
+
+def run(sandbox: LiveSandbox, code: str) -> RunResult:
+    return sandbox.run(RunSpec("python", code))
+
+
+def test_closed_output_costs_the_server_nothing(live: LiveSandbox) -> None:
+    before_s = time.thread_time()
+    result = run(live, "import os, time\nprint('said')\nos.close(1); os.close(2)\ntime.sleep(1)\n42")
+    assert (result.stdout.content, result.result) == (b"said\n", "42")
+    assert time.thread_time() - before_s < 0.5, "the run's thread span"
+    assert live.descriptors() == (live.slot.control.fileno(),), "the keeper would be woken for ever"
+    assert run(live, "6 * 7").result == "42"
+
+
+def test_closed_output_between_runs(live: LiveSandbox) -> None:
+    run(live, "import os, threading\nthreading.Timer(.2, os.close, (1,)).start()")
+    wait_until(lambda: len(live.descriptors()) == 2, 30, "the end of the output")
+    assert run(live, "6 * 7").result == "42"
+
+
+def test_a_look_leaves_it_looked_after(live: LiveSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens while somebody measures it, or takes a snapshot, is seen to afterwards."""
+    seen: list[bool] = []
+    attend = live.attend
+    monkeypatch.setattr(live, "attend", lambda: (attend(), seen.append(True)))
+    run(live, "import os, threading, time\ngo = lambda: (time.sleep(.2), print('x'), time.sleep(.2), os._exit(3))")
+    with live._lock:
+        run(live, "threading.Thread(target=go).start()")
+        wait_until(lambda: seen, 30, "a look at the output")
+    wait_until(lambda: not live.is_alive, 30, "the end of the interpreter")
+    assert live.has_dropped
+
+
+FORGED = """
+import json, os
+message = json.dumps({"id": %d, "exit": 0, "ok": True, "result": "\\0\\ud800x", "content": "", "lost": ["\\udfff\\0"]})
+os.write(3, len(message).to_bytes(4, "big") + message.encode())
+"""
+
+
+def test_forged_result_can_be_stored(live: LiveSandbox) -> None:
+    assert run(live, FORGED % 1).result == "\ufffd?x"
+
+
+def test_forged_names_can_be_stored(live: LiveSandbox) -> None:
+    run(live, "class Forge:\n  def __reduce__(self):\n" + "".join(f"    {line}\n" for line in (FORGED % 1).splitlines()))
+    run(live, "forge = Forge()")
+    snapshot = live.snapshot(timeout_s=30)
+    assert snapshot is not None
+    assert snapshot.lost == ("?\ufffd",)
