@@ -18,7 +18,7 @@ from era_project.serve import linux
 from tests.servers import ROOT, free_port
 from tests.waiting import wait_until
 
-FETCH_S = 90
+FETCH_S = 45
 DOCS = ROOT / "docs"
 PASSWORD = "opensesame"
 PASSWORD_HASH = "$2b$04$2aQVyDPBkvdlLvbn8cdbMOuJHG0xqVUtGqDOdv7aZkuJAVDfTL9kS"

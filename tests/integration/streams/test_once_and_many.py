@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import http.client
 import http.server
 import json
 import threading
@@ -111,6 +113,20 @@ def test_a_batch_is_checked_before_anything_runs(server: Server, body: dict[str,
     answer = server.post("/api/runs/batch", body)
     assert answer.status == 400
     assert {"error", "message", "code"} <= answer.json.keys()
+
+
+def test_a_batch_whose_client_leaves_is_cancelled(server: Server) -> None:
+    def going() -> set[str]:
+        return {run["run_id"] for run in server.get("/api/runs?status=running").json["runs"]}
+
+    before = going()
+    body = json.dumps({"runs": [{"language": "python", "code": "import time; time.sleep(300)", "timeout": 300}] * 2})
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("POST", "/api/runs/batch", body, {"Content-Type": "application/json"})
+        ours = wait_until(lambda: len(new := going() - before) == 2 and new, 60, "both run")
+    wait_until(lambda: not going() & (ours or set()), 60, "nothing of it goes on")
+    assert {server.get(f"/api/runs/{run}").json["status"] for run in ours or ()} == {"cancelled"}
 
 
 class Receiver:
