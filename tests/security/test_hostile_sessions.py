@@ -45,7 +45,7 @@ def test_closed_output_costs_the_server_nothing(live: LiveSandbox) -> None:
     before_s = time.thread_time()
     result = run(live, "import os, time\nprint('said')\nos.close(1); os.close(2)\ntime.sleep(1)\n42")
     assert (result.stdout.content, result.result) == (b"said\n", "42")
-    assert time.thread_time() - before_s < 0.5, "the run's thread span"
+    assert time.thread_time() - before_s < 0.25, "the run's thread span"
     assert live.descriptors() == (live.slot.control.fileno(),), "the keeper would be woken for ever"
     assert run(live, "6 * 7").result == "42"
 
@@ -61,12 +61,10 @@ def test_a_look_leaves_it_looked_after(live: LiveSandbox, monkeypatch: pytest.Mo
     seen: list[bool] = []
     attend = live.attend
     monkeypatch.setattr(live, "attend", lambda: (attend(), seen.append(True)))
-    run(live, "import os, threading, time\ngo = lambda: (time.sleep(.2), print('x'), time.sleep(.2), os._exit(3))")
     with live._lock:
-        run(live, "threading.Thread(target=go).start()")
+        run(live, "import threading\nthreading.Timer(.2, print, 'x').start()")
         wait_until(lambda: seen, 30, "a look at the output")
-    wait_until(lambda: not live.is_alive, 30, "the end of the interpreter")
-    assert live.has_dropped
+    wait_until(lambda: live.has_dropped, 30, "a reader of the output")
 
 
 FORGED = """
@@ -81,7 +79,9 @@ def test_forged_result_can_be_stored(live: LiveSandbox) -> None:
 
 
 def test_forged_names_can_be_stored(live: LiveSandbox) -> None:
-    run(live, "class Forge:\n  def __reduce__(self):\n" + "".join(f"    {line}\n" for line in (FORGED % 1).splitlines()))
+    run(
+        live, "class Forge:\n  def __reduce__(self):\n" + "".join(f"    {line}\n" for line in (FORGED % 1).splitlines())
+    )
     run(live, "forge = Forge()")
     snapshot = live.snapshot(timeout_s=30)
     assert snapshot is not None

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from runners.backends.slot.exchange import Compiling
-from runners.backends.slot.frames import FrameError, Frames
+from runners.backends.slot.frames import FrameError, Frames, plain
+from tests.waiting import wait_until
 
 Pair = tuple[Frames, socket.socket]
 
@@ -52,6 +53,7 @@ def test_two_replies_are_one_and_a_rest(pair: Pair) -> None:
         (frame(b"\xff"), "no JSON"),
         (frame(b"[" * 90_000), "no JSON"),
         (frame(b'{"a": ' + b"9" * 5000 + b"}"), "no JSON"),
+        (frame(b'{"a": "\xed\xa0\x80"}'), "no JSON"),
         ((2**31).to_bytes(4, "big"), "too long"),
         (bytes(4), "too long"),
         (frame(b"x" * 100_001), "too long"),
@@ -63,6 +65,23 @@ def test_bad_replies(pair: Pair, sent: bytes, why: str) -> None:
     theirs.send(sent)
     with pytest.raises(FrameError, match=why):
         frames.receive(size_max=100_000)
+
+
+def test_a_reply_takes_no_memory_beyond_its_size() -> None:
+    """Each of these values would take twenty times its three bytes."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        content = b'{"lost": [' + b"[]," * 300_000 + b"0]}"
+        sender = threading.Thread(target=theirs.sendall, args=(frame(content),))
+        sender.start()
+        frames = Frames(ours)
+        with pytest.raises(FrameError, match="too many values"):
+            wait_until(lambda: frames.receive(size_max=1 << 20), 30, "the reply")
+        sender.join(30)
+
+
+def test_text_that_every_store_takes() -> None:
+    assert plain("a\0\ud800\U0001f600") == "a\ufffd?\U0001f600"
 
 
 def test_closed_channel(pair: Pair) -> None:
