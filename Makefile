@@ -17,7 +17,7 @@ venv:
 
 test: venv
 	$(PY) -m tests.minio build
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m 'not large and not soak and not chaos' $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile -m 'not large and not soak and not chaos' $(ARGS)
 
 test-large: venv
 	$(PY) -m pytest -m large $(ARGS)
