@@ -185,23 +185,26 @@ class Diff:
         folders, _, name = path.rpartition("/")
         try:
             above = tree.open_folder(self._fd, folders.split("/") if folders else ())
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno in tree.OURS
         try:
             os.stat(name, dir_fd=above, follow_symlinks=False)
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno in tree.OURS
         finally:
             os.close(above)
         return True
 
     def _unreadable(self, path: str, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
-            self.warnings.append(f"{tree.shown(path)} could not be read and is kept as it was: {error.strerror}.")
+            self._warn(f"{tree.shown(path)} could not be read and is kept as it was: {error.strerror}.")
 
     def _refuse(self, path: str, reason: str) -> None:
+        self._warn(f"{tree.shown(path)} was not kept: {reason}.")
+
+    def _warn(self, text: str) -> None:
         if len(self.warnings) < 2 * tree.SHOWN_WARNINGS:
-            self.warnings.append(f"{tree.shown(path)} was not kept: {reason}.")
+            self.warnings.append(text)
 
 
 def _pieces(fd: int, room: int) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from runners.tree.reading import enter_folder, open_folder
 MAX_INT64 = (1 << 63) - 1
 SHOWN_WARNINGS = 20
 """Dropped things that are told one by one; of the rest only the number."""
+OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
+"""Errors of this server, which say nothing about what was looked at: it is not gone."""
 
 
 class Mark(NamedTuple):
@@ -49,6 +52,8 @@ class Caps:
     depth: int = 64
     """Names in a path."""
     path_bytes: int = 4096
+    characters: int = 32 << 20
+    """Of all paths and links' targets together: what is listed lies in memory of ours."""
 
 
 @dataclass(slots=True)
@@ -75,6 +80,9 @@ def scan(root_fd: int, *, caps: Caps = Caps(), ignored: frozenset[str] = frozens
         root_fd: descriptor of the folder.
         caps: where to stop.
         ignored: names directly in the folder that do not exist for the caller.
+
+    Raises:
+        OSError: This server's own fault, see `OURS`.
     """
     walk = _Walk(caps, ignored)
     fd = open_folder(root_fd, ())
@@ -95,6 +103,7 @@ class _Walk:
         self.ignored = ignored
         self.listing = Listing()
         self.seen = 0
+        self.characters = 0
         self.dropped = 0
 
     def folder(self, fd: int, prefix: str, depth: int) -> bool:
@@ -105,17 +114,20 @@ class _Walk:
                 if depth == 0 and entry.name in self.ignored:
                     continue
                 self.seen += 1
-                if self.seen > self.caps.entries:
+                if self.seen > self.caps.entries or self.characters > self.caps.characters:
                     self._cut_off()
                     return True
                 try:
                     found = self._entry(fd, entry, prefix, depth + 1) or found
-                except OSError:
+                except OSError as error:
+                    if error.errno in OURS:
+                        raise
                     continue  # it vanished or became something else under our eyes: the next scan tells
         return found
 
     def _entry(self, fd: int, entry: os.DirEntry[str], prefix: str, depth: int) -> bool:
         path = prefix + entry.name
+        self.characters += len(path)
         if reason := self._unfit(path, depth):
             return self._drop(path, reason)
         status = entry.stat(follow_symlinks=False)
@@ -140,6 +152,7 @@ class _Walk:
 
     def _link(self, fd: int, name: str, path: str, mark: Mark) -> bool:
         target = os.readlink(name, dir_fd=fd)
+        self.characters += len(target)
         if not _is_utf8(target) or not _stays_inside(path, target):
             return self._drop(path, "its target is absolute or outside of the workspace")
         self.listing.marks[path] = mark
@@ -165,7 +178,8 @@ class _Walk:
         if self.listing.is_complete:
             self.listing.is_complete = False
             self.listing.warnings.append(
-                f"The workspace has more than {self.caps.entries} files and folders; not all of them are kept."
+                f"The workspace has more than {self.caps.entries} files and folders, or {self.caps.characters} "
+                "characters in their paths; not all of them are kept."
             )
 
 

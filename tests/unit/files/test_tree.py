@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,30 @@ class TestListing:
         assert listing.targets == {"a/link": "b/file"}
         assert listing.warnings == []
         assert listing.is_complete
+
+    def test_paths_take_bounded_memory(self, root: Path, fd: int) -> None:
+        """A deep folder of long names costs its owner little and would cost us 4 KiB for each file in it."""
+        for number in range(10):
+            (root / f"{number}-{'x' * 200}").write_bytes(b"")
+            (root / f"link-{number}").symlink_to("y" * 400)
+        listing = tree.scan(fd, caps=tree.Caps(characters=2000))
+        assert 0 < len(listing.marks) < 20
+        assert not listing.is_complete
+        assert "not all of them are kept" in listing.warnings[-1]
+
+    def test_our_own_faults_make_nothing_vanish(self, root: Path, fd: int) -> None:
+        """A server without descriptors must not take a folder for deleted."""
+        (root / "a/b").mkdir(parents=True)
+        (root / "a/b/file").write_bytes(b"123")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(fd)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 3, hard))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                tree.scan(fd)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     def test_leaves_out_ignored_names_at_the_top_only(self, root: Path, fd: int) -> None:
         (root / "x").write_bytes(b"")
