@@ -59,7 +59,7 @@ def make_readable(folder: int, *, strangers: bool, depth: int = 0) -> None:
     Args:
         strangers: The runner has another uid than the files, so "others" get the bits.
     """
-    folder_bits, file_bits = (0o705, 0o704) if strangers else (0o700, 0o400)
+    folder_bits, file_bits = (0o005, 0o004) if strangers else (0o700, 0o400)
     os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) | folder_bits)
     with os.scandir(folder) as entries:
         for entry in entries:
