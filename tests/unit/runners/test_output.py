@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,5 +34,18 @@ def test_memory_stays_within_what_is_kept() -> None:
     collector = Collector(1000)
     for _ in range(10_000):
         collector.add(b"x" * 100)
-    assert sum(map(len, collector._tail)) < 1000
+    assert len(collector._tail) < 2 * 500 + 4096 + 100
     assert collector.written_bytes == 1_000_000
+
+
+@pytest.mark.parametrize("size", [1, 2, 5000])
+def test_small_chunks_take_no_more_memory(size: int) -> None:
+    collector = Collector(40_000)
+    tracemalloc.start()
+    try:
+        for _ in range(100_000 // size):
+            collector.add(bytes(bytearray(size)))  # a new object each, as a pipe gives them
+        used_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used_bytes < 150_000
