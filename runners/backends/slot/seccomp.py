@@ -68,11 +68,13 @@ _CLONE_NEW = 0x7E020000  # NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}; NEWTIME exists i
 _NEWNET_NEWIPC = 0x48000000  # pid 1 of a slot may; the kernel's capability check refuses user code
 _AF_LOCAL_INET_INET6, _AF_NETLINK = (1, 2, 10), 16  # AF_VSOCK is not confined by namespaces
 _TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
+_TIOCSETD = 0x5423  # another line discipline: the kernel would load a module for it
 _F_SETOWN, _F_SETOWN_EX, _F_SETPIPE_SZ = 8, 15, 1031
 _RLIMIT_CORE, _PRIO_PROCESS, _IOPRIO_PROCESS = 4, 0, 1
 _SOL_SOCKET, _SO_SNDBUF, _SO_RCVBUF = 1, 7, 8
 
-_BY_PID = _words("kill tkill rt_sigqueueinfo pidfd_open prlimit64 sched_setattr sched_setparam sched_setscheduler")
+_BY_PID = _words("""kill tkill rt_sigqueueinfo pidfd_open prlimit64 sched_setaffinity sched_setattr sched_setparam
+sched_setscheduler""")
 _WITHOUT_CGROUPS = ("memfd_create", "shmget", "semget", "msgget")  # memory that no process's figures show
 
 Instruction = bytes
@@ -117,7 +119,7 @@ def _socket_checks() -> list[Instruction]:
 
 
 def _ioctl_checks(walls: Walls) -> list[Instruction]:
-    refused = (_TIOCSTI, _TIOCLINUX) + ((_FIOSETOWN, _SIOCSPGRP) if walls.shared_uid else ())
+    refused = (_TIOCSTI, _TIOCLINUX, _TIOCSETD) + ((_FIOSETOWN, _SIOCSPGRP) if walls.shared_uid else ())
     block = [_argument(1)]
     for command in refused:
         block += [_ins(_EQUAL, command, 0, 1), _ins(_RETURN, EPERM)]
@@ -130,6 +132,7 @@ def _basic_checks(walls: Walls) -> dict[str, list[Instruction]]:
         "clone": [_argument(0), _ins(_ANY_BIT, _CLONE_NEW, 0, 1), _ins(_RETURN, EPERM), *_OK],
         "unshare": [_argument(0), _ins(_ANY_BIT, ~_NEWNET_NEWIPC, 0, 1), _ins(_RETURN, EPERM), *_OK],
         "socket": _socket_checks(),
+        "socketpair": _socket_checks(),  # any other family is a module that the kernel would load
         "ioctl": _ioctl_checks(walls),
         # RLIMIT_CORE stays at 1: at 0 a core_pattern pipe would be started.
         "prlimit64": [*core, _ins(_RETURN, _ALLOW), _ins(_RETURN, EPERM), *_OK],

@@ -32,7 +32,7 @@ def test_every_call_of_the_table(walls: Walls) -> None:
     checked = {"clone", "unshare", "socket", "ioctl", "prlimit64", "setrlimit", "fcntl", "pidfd_open", "setsockopt"}
     checked |= {"kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "setpriority", "ioprio_set"}
     checked |= {"sched_setattr", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "memfd_create"}
-    checked |= {"shmget", "semget", "msgget"}
+    checked |= {"shmget", "semget", "msgget", "socketpair"}
     for name in NUMBERS:
         answer = ask(walls, name, 2, 2, 2)
         if name in checked:
@@ -50,9 +50,12 @@ def test_namespaces_sockets_and_other_machines(walls: Walls) -> None:
     assert ask(walls, "clone", 0x01200011) == ALLOW
     assert ask(walls, "clone3") == ENOSYS
     for family in range(48):
-        assert (ask(walls, "socket", family, 3, 0) == ALLOW) == (family in (1, 2, 10, 16)), family
+        for call in ("socket", "socketpair"):
+            assert (ask(walls, call, family, 3, 0) == ALLOW) == (family in (1, 2, 10, 16)), (call, family)
     assert ask(walls, "socket", 16, 3, 2) != ALLOW
-    assert ask(walls, "ioctl", 0, 0x5412) == EPERM and ask(walls, "ioctl", 0, 0x5413) == ALLOW
+    for command in (0x5412, 0x541C, 0x5423):  # TIOCSTI, TIOCLINUX, TIOCSETD
+        assert ask(walls, "ioctl", 0, command) == EPERM
+    assert ask(walls, "ioctl", 0, 0x5413) == ALLOW
     assert simulate(PROGRAMS[walls], "aarch64", 0) == KILL
     assert simulate(PROGRAMS[walls], "x86_64", 0x40000000 | 1) == KILL
     assert simulate(PROGRAMS[walls], "x86_64", 600) == ENOSYS
@@ -71,6 +74,7 @@ def test_pid1(walls: Walls) -> None:
     for name in ("kill", "tkill", "rt_sigqueueinfo", "sched_setattr", "sched_setparam", "sched_setscheduler"):
         assert ask(walls, name, 1, 9) == kept and ask(walls, name, (1 << 32) + 1, 9) == kept
         assert ask(walls, name, 2, 9) == ALLOW and ask(walls, name, 0xFFFFFFFF, 9) == ALLOW
+    assert ask(walls, "sched_setaffinity", 1, 9) == (kept if walls.cgroups else EPERM)
     assert ask(walls, "pidfd_open", 1) == EPERM and ask(walls, "pidfd_open", 2) == ALLOW
     assert ask(walls, "tgkill", 2, 1, 9) == kept and ask(walls, "tgkill", 1, 2, 9) == kept
     assert ask(walls, "prlimit64", 1, 7, 5) == kept
