@@ -5,16 +5,19 @@ Each has threads and a prefetch of its own, so that sleeping runs of one languag
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from celery.app import trace
 from celery.platforms import EX_OK
 from celery.worker import WorkController
 from celery.worker import state as celery_state
+from celery.worker.consumer import Consumer
 from kombu.asynchronous import set_event_loop
 
 from era_project.celery import MAINTENANCE, app, language_queue, make, node_queue
@@ -24,6 +27,8 @@ logger = logging.getLogger(__name__)
 PYTHON = "python"
 SPARE_THREADS = 2
 """More threads than slots: one run's end is written while the next one begins."""
+
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,17 @@ def by_language(languages: Sequence[str], slots: int) -> list[Group]:
         threads = max(1, slots // 2) if PYTHON in languages else slots + SPARE_THREADS
         made.append(Group("-".join(languages), others, threads))
     return made
+
+
+class Persistent(Consumer):
+    """Looks for a broker that is away each :data:`LOOK_S`, for ever; the library would wait up to half a minute."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """``conn``, once it is connected."""
+        conn.ensure_connection = functools.partial(
+            conn.ensure_connection, interval_start=LOOK_S, interval_step=0, interval_max=LOOK_S
+        )
+        return super().ensure_connected(conn)
 
 
 class Consumers:
@@ -104,6 +120,7 @@ class Consumers:
             concurrency=group.threads,
             queues=list(group.queues),
             loglevel="WARNING",
+            consumer_cls=Persistent,
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,

@@ -19,6 +19,8 @@ TASK = "sessions_app.execute_run"
 PUBLISH_ERRORS = (OperationalError, RedisError, OSError)
 """What a broker that is away raises."""
 
+ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+
 
 class Message(NamedTuple):
     """The word that a run waits: ``run_id`` as text, and where a worker will look for it."""
@@ -70,10 +72,17 @@ def _push(messages: Iterable[Message]) -> None:
 
 
 def _send(messages: Iterable[Message]) -> None:
+    """Sends each, a second time where the connection had died since its last use: a run that is told twice runs once."""
     with app.producer_or_acquire() as producer:
         for message in messages:
             app.send_task(
-                TASK, (message.run_id,), task_id=message.run_id, queue=message.queue, producer=producer, retry=False
+                TASK,
+                (message.run_id,),
+                task_id=message.run_id,
+                queue=message.queue,
+                producer=producer,
+                retry=True,
+                retry_policy=ONCE_MORE,
             )
 
 

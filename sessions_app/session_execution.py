@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from django.db import OperationalError, close_old_connections, connection
 
@@ -26,6 +27,8 @@ from sessions_app.session_rows import Data
 from sessions_app.workspace import Collected
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RETRY_S = 0.25
 DELETED = End(ending.OF_LEASE, "cancelled", "The session was deleted.", 143)
@@ -83,7 +86,8 @@ def execute(executor: Executor, running: Running, *, persist_s: float) -> None:
         executor.end(running, DELETED)
         return
     try:
-        data = session_rows.begin(claimed.session_id, running.inputs.update_data)
+        update = running.inputs.update_data
+        data = _persist(partial(session_rows.begin, claimed.session_id, update), persist_s)
         if not claimed.session.persistent:
             workspace.forget_run_files(claimed.session_id)
         limits = run_limits.limits(running, in_session=True)
@@ -125,7 +129,7 @@ def _run(executor: Executor, running: Running, place: Place, terms: _Terms) -> N
     if executor.is_lost(result):
         executor.lose(running, events)
         return
-    left = _left(place, terms.data, result)
+    left = _left(place, terms, result)
     running.warnings += left.warnings
     changes = left.collected.changes if left.collected else None
     final = executor.final(running, executor.outcome(running, result, events, changes=changes, session=left.part))
@@ -141,8 +145,9 @@ def _end(running: Running, final: Final, left: Left) -> bool:
     return session_rows.end(session_id, final, left.collected, left.changed)
 
 
-def _left(place: Place, data: Data, result: RunResult) -> Left:
+def _left(place: Place, terms: _Terms, result: RunResult) -> Left:
     """Read files and data back, timeouts and failures included."""
+    data = terms.data
     found = place.workspace.read_data()
     is_error = isinstance(found, DataError)
     text = data.text if isinstance(found, DataError) else found
@@ -152,14 +157,14 @@ def _left(place: Place, data: Data, result: RunResult) -> Left:
     if not is_error and text != data.text:
         changed["data"] = text
     try:
-        collected = place.workspace.collect()
+        collected = _persist(place.workspace.collect, terms.persist_s)
     except EraError as fault:
         return Left(None, part, [f"The files that the run changed were not kept: {fault}"], changed)
     return Left(collected, part, list(collected.warnings), changed)
 
 
-def _persist(write: Callable[[], bool], persist_s: float) -> bool:
-    """Do ``write``, again and again while Postgres is away."""
+def _persist(write: Callable[[], T], persist_s: float) -> T:
+    """Do ``write``, again and again while Postgres is away: what the program did is done."""
     until = time.monotonic() + persist_s
     pause = threading.Event()
     while True:
