@@ -176,8 +176,9 @@ class Lives:
     def _look_at(self, live: Live) -> bool:
         """Do what the idle ``live`` needs; True if it was frozen."""
         idle_s = time.monotonic() - live.used_at
-        if not live.sandbox.is_alive or live.sandbox.memory_bytes() > live.limits.memory_bytes:
-            states.lost(live.session_id, self.node, ENDED_BETWEEN)
+        excess = live.sandbox.excess()
+        if excess or not live.sandbox.is_alive:
+            states.lost(live.session_id, self.node, f"{ENDED_BETWEEN} {excess or ''}".strip())
             self._close(live)
         elif idle_s > conf().live_idle_s:
             self._evict(live)

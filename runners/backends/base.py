@@ -57,6 +57,10 @@ class Live(Protocol):
         """What it holds now."""
         ...
 
+    def excess(self) -> str | None:
+        """Between runs: why it has to end, if it holds more than it may."""
+        ...
+
     def snapshot(self, *, timeout_s: float) -> Snapshot | None:
         """What the interpreter could save of its state."""
         ...

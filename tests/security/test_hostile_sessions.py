@@ -10,9 +10,18 @@ import pytest
 
 from runners.backends.slot.live import LiveSandbox
 from runners.runner import Runner
-from runners.types import Limits, RunResult, RunSpec
+from runners.types import MIB, Limits, RunResult, RunSpec
 from tests import boxes
 from tests.waiting import wait_until
+
+LIMITS = Limits(workspace_bytes=8 * MIB)
+WRITE = """
+import itertools, os, threading
+numbers = itertools.count()
+def write():
+  with open(str(next(numbers)), 'wb') as file:
+    file.write(os.urandom(400_000)); file.flush(); os.fsync(file.fileno())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +40,14 @@ def runner(home: Path) -> Iterator[Runner]:
 def live(runner: Runner, home: Path, request: pytest.FixtureRequest) -> Iterator[LiveSandbox]:
     folder = home / "workspaces" / f"ws-{abs(hash(request.node.nodeid)):x}"
     folder.mkdir(mode=0o700)
-    sandbox = runner.open(language="python", workspace=folder.name, limits=Limits())
+    sandbox = runner.open(language="python", workspace=folder.name, limits=LIMITS)
     assert isinstance(sandbox, LiveSandbox)
     yield sandbox
     sandbox.close()
 
 
 def run(sandbox: LiveSandbox, code: str) -> RunResult:
-    return sandbox.run(RunSpec("python", code))
+    return sandbox.run(RunSpec("python", code, limits=LIMITS))
 
 
 def test_closed_output_costs_the_server_nothing(live: LiveSandbox) -> None:
@@ -60,7 +69,12 @@ def test_a_look_leaves_it_looked_after(live: LiveSandbox, monkeypatch: pytest.Mo
     """What happens while somebody measures it, or takes a snapshot, is seen to afterwards."""
     seen: list[bool] = []
     attend = live.attend
-    monkeypatch.setattr(live, "attend", lambda: (attend(), seen.append(True)))
+
+    def note() -> None:
+        attend()
+        seen.append(True)
+
+    monkeypatch.setattr(live, "attend", note)
     with live._lock:
         run(live, "import threading\nthreading.Timer(.2, print, 'x').start()")
         wait_until(lambda: seen, 30, "a look at the output")
@@ -86,3 +100,21 @@ def test_forged_names_can_be_stored(live: LiveSandbox) -> None:
     snapshot = live.snapshot(timeout_s=30)
     assert snapshot is not None
     assert snapshot.lost == ("?\ufffd",)
+
+
+def test_files_that_grow_from_run_to_run(live: LiveSandbox) -> None:
+    run(live, WRITE)
+    lost = wait_until(lambda: run(live, "write()").state_lost, 60, "an end to it")
+    assert "Its workspace grew over 8 MiB." in str(lost)
+
+
+def test_files_that_grow_between_runs(live: LiveSandbox) -> None:
+    run(live, WRITE + "def go():\n  while next(numbers) < 400: write()\nthreading.Thread(target=go).start()")
+    assert wait_until(live.excess, 60, "a look at it") == "Its workspace grew over 8 MiB."
+
+
+def test_files_that_are_deleted_and_open(live: LiveSandbox) -> None:
+    run(live, WRITE + "held = []")
+    code = "write(); held.append(open(os.listdir()[0])); os.unlink(os.listdir()[0])"
+    lost = wait_until(lambda: run(live, code).state_lost, 60, "an end to it")
+    assert "Its workspace grew over 8 MiB." in str(lost)

@@ -16,7 +16,7 @@ from runners.backends.slot.frames import FrameError, Frames, plain
 from runners.backends.slot.guest.pid1 import FREEZE, THAW
 from runners.backends.slot.keeper import Keeper
 from runners.backends.slot.liverun import LiveRun, how_it_ended
-from runners.backends.slot.oneshot import Terms
+from runners.backends.slot.oneshot import Terms, disk_watch
 from runners.backends.slot.slot import Prepared, Slot, SlotBroken
 from runners.backends.slot.watchdog import Watchdog
 from runners.cancel import Cancel
@@ -47,6 +47,7 @@ class LiveSandbox:
         self.streams = {prepared.wires.out: 0, prepared.wires.err: 1}
         """Output that something inside can still write to, and which it is."""
         self.terms = care.terms
+        self.disk = disk_watch(slot, limits, care.terms)
         self._lock = threading.RLock()
         self.number = 0
         self._lost: str | None = None
@@ -156,6 +157,14 @@ class LiveSandbox:
             if self.slot.group:
                 return self.slot.group.memory_bytes()
             return Watchdog(self.slot, self._limits).memory_bytes()
+
+    def excess(self) -> str | None:
+        """Between runs: why it has to end, if it holds more memory or files than it may."""
+        with self._lock:
+            if self.memory_bytes() > self._limits.memory_bytes:
+                return "It held more memory than its limit."
+            stop = self.disk.look() if self._lost is None else None
+            return stop[1] if stop else None
 
     def snapshot(self, *, timeout_s: float) -> Snapshot | None:
         """The interpreter's state as it saved it itself, inside; None: it gave none."""

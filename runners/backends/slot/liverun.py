@@ -63,7 +63,7 @@ class LiveRun:
         box = self._box
         try:
             self._set_limits()
-            self._watches = watches(self._slot, self._spec.limits, box.terms)
+            self._watches = watches(self._slot, self._spec.limits, box.terms, box.disk)
             box.drop_output()
             if box.has_dropped:
                 self._warnings.append(_DROPPED)

@@ -103,13 +103,20 @@ def is_tty(terminal: Terminal | None) -> bool:
     return terminal is not None and terminal.master is not None
 
 
-def watches(slot: Slot, limits: Limits, terms: Terms) -> tuple[Callable[[], Stop | None], ...]:
-    """What has to be looked at from outside while a run goes on."""
+def disk_watch(slot: Slot, limits: Limits, terms: Terms) -> DiskWatch:
+    """A watch on the session's folder that the slot works in."""
+    return DiskWatch(f"{terms.workspaces}/{slot.order.workspace}", limits, slot.proc)
+
+
+def watches(
+    slot: Slot, limits: Limits, terms: Terms, disk: DiskWatch | None = None
+) -> tuple[Callable[[], Stop | None], ...]:
+    """What has to be looked at from outside while a run goes on; ``disk`` has been watching already."""
     looks: list[Callable[[], Stop | None]] = []
     if not terms.cgroups:
         looks.append(Watchdog(slot, limits).look)
     if slot.order.workspace:
-        looks.append(DiskWatch(f"{terms.workspaces}/{slot.order.workspace}", limits).look)
+        looks.append((disk or disk_watch(slot, limits, terms)).look)
     return tuple(looks)
 
 
