@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import logging
 import os
+import resource
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ LOOK_S = 0.5
 WRITTEN_AT_STOP_S = 1.0
 WRITTEN_AT_DRAIN_S = 60.0
 """How long a worker that ends waits for the rows of its last runs."""
+DESCRIPTORS = 65_536
+"""Of a worker. Source: a slot takes about 15, a hostile tree 256 while it is walked; the usual limit is 1,024."""
 GO_IS_READY = Path("gocache/importcfg")
 """The last file that filling go's cache writes."""
 LANGUAGES_OF_RUNS = "SELECT id, language FROM sessions_app_run WHERE id = ANY(%s::uuid[]) AND status = 'queued'"
@@ -61,6 +64,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until :meth:`stop`; the process's exit status."""
+        allow_descriptors()
         runner = Runner.start(runner_config(self._options))
         try:
             return self._serve(runner)
@@ -142,6 +146,14 @@ def hand_over(run_ids: Iterable[UUID]) -> None:
     with connections.postgres() as connection:
         queued = connection.execute(LANGUAGES_OF_RUNS, (list(run_ids),)).fetchall()
     finishing.send([Message(str(run_id), queue_of(language, None)) for run_id, language in queued])
+
+
+def allow_descriptors() -> None:
+    """Let this process open as many files as it may need, as far as its hard limit goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def clear_workspaces() -> None:

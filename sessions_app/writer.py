@@ -120,11 +120,17 @@ class Writer:
         now = time.monotonic()
         was_idle, self._used_at = now - self._used_at > IDLE_S, now
         if self._connection is not None and not self._connection.closed:
-            if not was_idle or not select.select([self._connection.fileno()], [], [], 0)[0]:
+            if not was_idle or not _has_word(self._connection):
                 return self._connection
             self._connection.close()
         self._connection = connections.postgres()
         return self._connection
+
+
+def _has_word(connection: Connection) -> bool:
+    poller = select.poll()  # select bears no descriptor above 1,023
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _settle(orders: Sequence[Order], results: Sequence[Any]) -> None:
