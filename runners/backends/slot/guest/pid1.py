@@ -139,6 +139,8 @@ class Init:
         self._child = linux.HOT.fork()
         if self._child == 0:
             child.live(self._child_post)
+        if self._killed:  # the word came when there was nobody to kill yet
+            _kill(-1, signal.SIGKILL)
         status, user_s, system_s, peak_kib = self._wait()
         if not started[0] and not self._killed:  # the next one would fare no better
             self._control.send(b"!the run's child ended before its request")
