@@ -31,8 +31,8 @@ def person(tmp_path: Path) -> Client:
 
 @pytest.fixture
 def session() -> Session:
-    """A session with a file and a run that waits."""
-    made = sessions.create(NewSession(owner_id=owners.default_id(), language="python", name=f"adm-{uuid.uuid4()}"))
+    """A session with a file and a run that waits: no worker of the tests serves its language."""
+    made = sessions.create(NewSession(owner_id=owners.default_id(), language="deno", name=f"adm-{uuid.uuid4()}"))
     Entry.objects.create(session=made, path=f"dir/{made.name}.txt", blob="0" * 64, size=3)
     runs.start(NewRun(owner_id=made.owner_id, session=made.name, code="1", wait=False)).accepted.result(30)
     return made
@@ -75,7 +75,7 @@ def test_a_form_without_its_token_is_refused() -> None:
 
 
 def test_sessions_are_shown_found_and_counted(person: Client, session: Session) -> None:
-    found = page(person, f"/admin/sessions_app/session/?q={session.name}&language=python&state=none")
+    found = page(person, f"/admin/sessions_app/session/?q={session.name}&language=deno&state=none")
     assert session.name in found
     assert f'/admin/sessions_app/run/?session__id__exact={session.pk}">1</a>' in found
     link = f"/admin/sessions_app/session/{session.pk}/change/"
