@@ -80,12 +80,15 @@ class Keeper:
                     self._epoll.modify(descriptor, events)
 
     def _loop(self) -> None:
+        due_s = 0.0
         while not self._closed:
             ready = self._epoll.poll(self._patience_s)
+            is_due = self._patience_s >= 0 and time.monotonic() >= due_s  # also where one of them is never quiet
             with self._lock:
-                some = {id(self._kept[number]): self._kept[number] for number, _ in ready if number in self._kept}
-                if not ready:
-                    some = {id(kept): kept for kept in self._kept.values()}
+                numbers = list(self._kept) if is_due else [number for number, _ in ready if number in self._kept]
+                some = {id(self._kept[number]): self._kept[number] for number in numbers}
+            if is_due:
+                due_s = time.monotonic() + _WATCH_S
             for kept in some.values():
                 try:
                     kept.attend()
