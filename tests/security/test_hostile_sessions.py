@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runners.backends.slot.cgroups import Group
 from runners.backends.slot.live import LiveSandbox
 from runners.runner import Runner
 from runners.types import MIB, Limits, RunResult, RunSpec
@@ -102,10 +103,15 @@ def test_forged_names_can_be_stored(live: LiveSandbox) -> None:
     assert snapshot.lost == ("?\ufffd",)
 
 
+def _if_ended(result: RunResult) -> RunResult | None:
+    return result if result.reason else None
+
+
 def test_files_that_grow_from_run_to_run(live: LiveSandbox) -> None:
     run(live, WRITE)
-    lost = wait_until(lambda: run(live, "write()").state_lost, 60, "an end to it")
-    assert "Its workspace grew over 8 MiB." in str(lost)
+    ended = wait_until(lambda: _if_ended(run(live, "write()")), 60, "an end to it")
+    assert ended and ended.state_lost
+    assert ended.reason == "Its workspace grew over 8 MiB."
 
 
 def test_files_that_grow_between_runs(live: LiveSandbox) -> None:
@@ -116,5 +122,28 @@ def test_files_that_grow_between_runs(live: LiveSandbox) -> None:
 def test_files_that_are_deleted_and_open(live: LiveSandbox) -> None:
     run(live, WRITE + "held = []")
     code = "write(); held.append(open(os.listdir()[0])); os.unlink(os.listdir()[0])"
-    lost = wait_until(lambda: run(live, code).state_lost, 60, "an end to it")
-    assert "Its workspace grew over 8 MiB." in str(lost)
+    ended = wait_until(lambda: _if_ended(run(live, code)), 60, "an end to it")
+    assert ended and ended.state_lost
+    assert ended.reason == "Its workspace grew over 8 MiB."
+
+
+def test_what_continues_itself_when_frozen_gets_no_time(live: LiveSandbox) -> None:
+    """A timer may send SIGCONT to a process that is stopped."""
+    group = live.slot.group
+    if group is None:
+        pytest.skip("no cgroup holds sandboxes here")
+    run(live, "x = 42")
+    free = _quota(group)
+    live.freeze()
+    assert _quota(group) == "1000"
+    live.thaw()
+    assert _quota(group) == free
+    live.freeze()
+    live.thaw()
+    assert run(live, "x").result == "42"
+
+
+def _quota(group: Group) -> str:
+    """Microseconds of CPU time in each 20 ms."""
+    folder = group._folders["cpu"]
+    return (folder / ("cpu.max" if group._is_v2["cpu"] else "cpu.cfs_quota_us")).read_text().split()[0]

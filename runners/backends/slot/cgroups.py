@@ -233,6 +233,12 @@ class Group:
         before, self._oom_kills = self._oom_kills, self.oom_kills()
         return self._oom_kills != before
 
+    def hold_cpu(self) -> None:
+        """Leave it next to no CPU time until the next `set`: a timer can continue a process that was stopped."""
+        if self._now:
+            self._now = (self._now[0], self._now[1], 0.0)
+            self._set_cpu(0.0)
+
     def free_cpu(self) -> None:
         """Lift the CPU quota until the next `set`."""
         if self._now:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import signal
 import threading
@@ -144,9 +145,15 @@ class LiveSandbox:
     def freeze(self) -> None:
         """Stop every process of it where it stands."""
         self.slot.signal(FREEZE)
+        if self.slot.group:
+            with contextlib.suppress(OSError):  # it has just ended
+                self.slot.group.hold_cpu()
 
     def thaw(self) -> None:
         """Let them go on."""
+        if self.slot.group:
+            with contextlib.suppress(OSError):
+                self.slot.group.set(self._limits)
         self.slot.signal(THAW)
 
     def memory_bytes(self) -> int:

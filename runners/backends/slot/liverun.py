@@ -193,6 +193,8 @@ class LiveRun:
         code, result = reply.get("exit"), reply.get("result")
         if reply.get("id") != self._box.number or type(code) is not int or not 0 <= code <= 255:
             return self._broken(FrameError("its reply makes no sense"))
+        if self._stopped and not self._steps:
+            return self._broken(FrameError("it was killed when it had just answered"))
         self._drain()
         status = self._status(Status.FAILED if code else Status.SUCCEEDED)
         if reply.get("error") == "compile_error" and not self._stopped:

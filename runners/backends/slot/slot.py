@@ -175,6 +175,8 @@ class Slot:
 
     def destroy(self) -> None:
         """Kill pid 1, and with it all that lives in the slot, and let go of everything."""
+        if self.group:
+            self.group.free_cpu()  # to die takes time too
         self.signal(signal.SIGKILL)
         with self._lock:
             if self.destroyed:
