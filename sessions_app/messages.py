@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
+from amqp.exceptions import AMQPError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -16,7 +17,7 @@ from sessions_app import connections
 
 TASK = "sessions_app.execute_run"
 
-PUBLISH_ERRORS = (OperationalError, RedisError, OSError)
+PUBLISH_ERRORS = (OperationalError, AMQPError, RedisError, OSError)
 """What a broker that is away raises."""
 
 ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
@@ -87,11 +88,11 @@ def _send(messages: Iterable[Message]) -> None:
 
 
 def _depth(queue: str) -> int:
-    """How many messages wait; none where there is no such queue yet."""
-    with app.connection_or_acquire() as connection:
-        channel = connection.channel()
+    """How many messages wait; none where there is no such queue yet. One of the pool's connections may have died."""
+    with app.connection_for_write() as connection:
+        channel: Any = connection.channel()
         try:
-            declared: Any = channel.queue_declare(queue=queue, passive=True)
+            declared = channel.queue_declare(queue=queue, passive=True)
         except connection.channel_errors:
             return 0
         else:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import signal
 import threading
 import uuid
 from collections import Counter
@@ -20,8 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from era_project.serve.records import Identity
-from tests import stack
+from tests import faults, stack
 from tests.servers import Answer, Server, running
 from tests.waiting import wait_until
 
@@ -83,10 +80,6 @@ class Caller(threading.Thread):
             threading.Event().wait(0.2)  # nobody listens: the web process is being started again
 
 
-def noted(server: Server, part: str) -> Identity:
-    return Identity(**json.loads((server.state / "pids.json").read_text())[part])
-
-
 def settled(server: Server, session: str) -> bool:
     """Whether the server answers and no run of the session is unfinished."""
     try:
@@ -102,10 +95,10 @@ def test_a_file_of_pids_names_the_parts(server: Server) -> None:
     ).keys()
 
 
-@pytest.mark.parametrize("part", ["worker", "web", "beat", "valkey", "postgres"])
-def test_a_killed_part_loses_nothing_and_repeats_nothing(server: Server, part: str) -> None:
+@pytest.mark.parametrize("fault", [*(f"killed {part}" for part in faults.EMBEDDED), "paused worker"])
+def test_a_fault_loses_nothing_and_repeats_nothing(server: Server, fault: str) -> None:
     wait_until(lambda: server.get("/health").json["status"] == "healthy", 60, "the server is healthy")
-    names = [f"{part}-{uuid.uuid4().hex}" for _ in range(SESSIONS)]
+    names = [f"{fault.replace(' ', '-')}-{uuid.uuid4().hex}" for _ in range(SESSIONS)]
     for name in names:
         assert server.post("/api/sessions", {"language": "python", "session_id": name}).status == 201
     killed = threading.Event()
@@ -114,9 +107,7 @@ def test_a_killed_part_loses_nothing_and_repeats_nothing(server: Server, part: s
         caller.start()
     for caller in callers:
         assert caller.ready.wait(60)
-    victim = noted(server, part)
-    os.kill(victim.pid, signal.SIGKILL)
-    wait_until(lambda: not victim.is_alive, 30, f"{part} is dead")
+    faults.FAULTS[fault](server)
     killed.set()
     for caller in callers:
         caller.join(SETTLED_S)
