@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_S = 0.25
+KILLED_CODE = 137
 DELETED = End(ending.OF_LEASE, "cancelled", "The session was deleted.", 143)
 
 
@@ -129,6 +130,7 @@ def _run(executor: Executor, running: Running, place: Place, terms: _Terms) -> N
     if executor.is_lost(result):
         executor.lose(running, events)
         return
+    result = _of_deleted(running, result, terms.persist_s)
     left = _left(place, terms, result)
     running.warnings += left.warnings
     changes = left.collected.changes if left.collected else None
@@ -137,6 +139,15 @@ def _run(executor: Executor, running: Running, place: Place, terms: _Terms) -> N
         executor.announce(running, final, events)
     else:
         events.close()
+
+
+def _of_deleted(running: Running, result: RunResult, persist_s: float) -> RunResult:
+    """``result``, told as cancelled where the sandbox ended because its session was deleted."""
+    session_id = running.claimed.session_id
+    assert session_id is not None
+    if result.state_lost is None or _persist(partial(session_rows.exists, session_id), persist_s):
+        return result
+    return replace(result, status=Status.CANCELLED, exit_code=KILLED_CODE)
 
 
 def _end(running: Running, final: Final, left: Left) -> bool:

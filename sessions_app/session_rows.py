@@ -30,6 +30,13 @@ class Data:
     error: str | None = None
 
 
+def exists(session_id: int) -> bool:
+    """Whether the session is there still."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM sessions_app_session WHERE id = %s", [session_id])
+        return cursor.fetchone() is not None
+
+
 def begin(session_id: int, update_data: str | None) -> Data:
     """Merge ``update_data`` into the session's data.
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from sessions_app.models import Entry, Session
+from sessions_app.models import Entry, Run, Session
+from sessions_app.services import nodes
 from tests.integration.runs.conftest import ask, start, told
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("node")
 
@@ -119,3 +121,16 @@ def test_a_file_in_the_place_of_a_folder_is_refused_in_words(session: MakeSessio
     assert answer.run["status"] == "failed"
     assert "no folder" in answer.run["message"]
     assert ask("print(1)", session=made.name).run["stdout"] == "1\n"
+
+
+def test_a_run_whose_sandbox_ends_with_its_session_is_cancelled(session: MakeSession, node: str) -> None:
+    made = session()
+    ask("open('begun', 'w').close()", session=made.name)
+    started = start("import time; print('begun', flush=True); time.sleep(60)", session=made.name)
+    wait_until(lambda: Run.objects.filter(id=started.run_id, status="running").exists(), 30, "the run goes on")
+    Entry.objects.filter(session=made).delete()
+    Session.objects.filter(id=made.pk).delete()
+    nodes.send(node, {"op": "drop", "session_id": made.pk})
+    run = told(started).run
+    assert run["status"] == "cancelled"
+    assert run["exit_code"] in {137, 143}
