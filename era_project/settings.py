@@ -92,6 +92,8 @@ CELERY_RESULT_BACKEND = None
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "era.maintenance"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# After a broker's restart it would be raised again by the runs' threads, on the socket that the consumer reads: both hang.
+CELERY_WORKER_ENABLE_PREFETCH_COUNT_REDUCTION = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 
