@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -26,6 +28,14 @@ def _plain(number: float | None) -> float | None:
     return int(number) if number is not None and number.is_integer() else number
 
 
+def exact(metadata: Mapping[str, Any]) -> orjson.Fragment:
+    """``metadata`` as JSON; ``orjson`` itself writes no whole number of more than 64 bits."""
+    try:
+        return orjson.Fragment(orjson.dumps(metadata))
+    except orjson.JSONEncodeError:
+        return orjson.Fragment(json.dumps(metadata, ensure_ascii=False))
+
+
 def listed(session: Session) -> dict[str, Any]:
     """The session without its data, as lists show it."""
     return {
@@ -36,7 +46,7 @@ def listed(session: Session) -> dict[str, Any]:
         "persistent": session.persistent,
         "file_count": session.file_count,
         "total_size_bytes": session.total_bytes,
-        "metadata": session.metadata,
+        "metadata": exact(session.metadata),
         **settings(session),
         "sandbox": session.sandbox,
         "state": session.state,

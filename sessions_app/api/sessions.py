@@ -108,7 +108,7 @@ class SessionDoor(Door):
         answer = {
             "success": True,
             "id": changed.name,
-            "metadata": {**changed.metadata, **session_object.settings(changed)},
+            "metadata": session_object.exact({**changed.metadata, **session_object.settings(changed)}),
             "updated_at": moment(changed.updated_at),
         }
         return Response(answer)

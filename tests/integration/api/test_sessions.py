@@ -52,6 +52,20 @@ def test_odd_ids_are_fine() -> None:
     assert call("GET", f"/api/sessions/{name.replace(':', '%3A')}").status == 200
 
 
+def test_numbers_of_metadata_are_as_large_as_they_are() -> None:
+    metadata = {"n": 12345678901234567890123, "large": 10**300, "d": 1.5}
+    made = fresh(metadata=metadata)
+    assert made["metadata"] == metadata
+    assert call("GET", f"/api/sessions?q={made['id']}").json["sessions"][0]["metadata"] == metadata
+    changed = call("PATCH", f"/api/sessions/{made['id']}", {"metadata": {"n": -(10**30)}}).json["metadata"]
+    assert (changed["n"], changed["large"]) == (-(10**30), 10**300)
+
+
+def test_a_float_of_metadata_may_be_the_largest() -> None:
+    made = fresh(metadata={"f": 1e308})
+    assert float(made["metadata"]["f"]) == 1e308
+
+
 def test_data_keeps_order_and_digits() -> None:
     text = b'{"b":1.10,"a":[1e3,12345678901234567890123],"c":"\\u0000\\u00e9"}'
     name = f"s-{uuid.uuid4()}"
