@@ -102,7 +102,7 @@ def _row_exists(code: object) -> bool:
 
 def test_a_caller_who_leaves_cancels() -> None:
     mark = f"# {uuid.uuid4()}"
-    under_way = asyncio.run(leave_early({"language": "python", "code": mark}))
+    under_way = asyncio.run(leave_early({"language": "deno", "code": mark}))
     assert under_way.answer() is None
     ended = wait_until(lambda: Run.objects.filter(code=mark, finished_at__isnull=False).first(), 15, "the end")
     assert ended is not None
@@ -111,7 +111,7 @@ def test_a_caller_who_leaves_cancels() -> None:
 
 def test_a_caller_who_detaches_cancels_nothing() -> None:
     mark = f"# {uuid.uuid4()}"
-    body = {"language": "python", "code": mark, "on_disconnect": "detach"}
+    body = {"language": "deno", "code": mark, "on_disconnect": "detach"}
     under_way = asyncio.run(leave_early(body))
     assert under_way.answer() is None
     run = Run.objects.get(code=mark)
