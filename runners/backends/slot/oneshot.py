@@ -137,12 +137,12 @@ def settle(slot: Slot, spec: RunSpec, limits: Limits) -> tree.Listing | None:
 
 
 def _own_files(spec: RunSpec) -> list[tuple[str, int, bytes]]:
-    """Files that are there for every program, laid in only where the code may look for them.
+    """Files that are there for every program, laid in only where it may look for them.
 
-    An untouched workspace is what makes the next run cheap.
+    An untouched workspace is what makes the next run cheap; with files of the run's own it is none.
     """
     files = []
-    if "session_data" in spec.code:
+    if spec.files or "session_data" in spec.code:
         files.append((DATA_FILE, 0o644, spec.data))
     named = {file.path for file in spec.files}
     if spec.language == "python" and MAIN_FILE not in named and any(word in spec.code for word in _READS_ITSELF):

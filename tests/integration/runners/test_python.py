@@ -185,6 +185,13 @@ def test_session_data_is_there_and_no_change(runner: Runner) -> None:
     assert output(result) == "{'a': 1}" and result.changes == Changes()
 
 
+def test_a_module_of_the_run_finds_the_session_data(runner: Runner) -> None:
+    files = (InputFile("reader.py", b"TEXT = open('.session_data.json').read()\n"),)
+    code = "import sys; sys.dont_write_bytecode = True\nimport reader; print(reader.TEXT)"
+    result = run(runner, code, files=files)
+    assert output(result) == "{}" and result.changes == Changes()
+
+
 def test_long_code_and_long_output(runner: Runner) -> None:
     text = "y" * 3_000_000
     result = run(runner, f"x = '{text}'\nprint(x)")
