@@ -71,16 +71,16 @@ def create(new: NewSession) -> Session:
         memory_mib=new.memory_mib,
         sandbox=new.sandbox,
     )
-    return _saved(session)
+    return _saved(session, field="session_id")
 
 
-def _saved(session: Session) -> Session:
+def _saved(session: Session, *, field: str) -> Session:
     try:
         with transaction.atomic():
             session.save(force_insert=True)
     except IntegrityError:
         message = f"A session with the id {session.name!r} exists; choose another or delete it first."
-        raise Conflict(message, code="SESSION_EXISTS", field="session_id") from None
+        raise Conflict(message, code="SESSION_EXISTS", field=field) from None
     session.refresh_from_db()
     return session
 
@@ -197,7 +197,7 @@ def duplicate(name: str, *, owner_id: int, new: str | None, data: str | None) ->
         copy.next_seq = 1
         copy.last_run_at = None
         copy.created_at = copy.updated_at = Now()
-        made = _saved(copy)
+        made = _saved(copy, field="new_id")
         entries.copy(source.pk, made.pk)
         made.refresh_from_db(fields=["file_count", "total_bytes"])
         return made

@@ -230,7 +230,7 @@ ROUTES = (
         {"new_id": "{session}"},
         409,
         "SESSION_EXISTS",
-        "session_id",
+        "new_id",
     ),
 )
 
