@@ -28,6 +28,7 @@ class Live:
         is_frozen: whether nothing of it runs.
         is_mute: whether it gave no snapshot when it was last asked.
         is_gone: whether it was closed; whoever waited for the lock asks for a new one.
+        is_awaited: whether a thread is to store it.
         retry_at: monotonic time before which a failed store is not tried again, s.
         started: how its first run finds the variables: SPEC's `state`.
     """
@@ -43,6 +44,7 @@ class Live:
     is_frozen: bool = False
     is_mute: bool = False
     is_gone: bool = False
+    is_awaited: bool = False
     retry_at: float = 0.0
 
     def fits(self, limits: Limits) -> bool:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from django import db
 
@@ -20,10 +21,13 @@ from sessions_app.live_opening import Opens, Wanted
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 LOOK_S = 0.5
 """How often the keeper looks after its sessions."""
 RETRY_S = 30.0
 """How long a failed store of variables waits before it is tried again."""
+STORE_THREADS = 4
 STOP_THREADS = 8
 STOP_SNAPSHOT_TIMEOUT_S = 2.0
 """A server ends within 5 s: an interpreter that takes longer loses its variables."""
@@ -41,6 +45,7 @@ class Lives:
         self._lives: dict[int, Live] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._pool = ThreadPoolExecutor(STORE_THREADS, "era-lives")
         self._keeper = threading.Thread(target=self._keep, name="era-lives", daemon=True)
 
     def start(self) -> None:
@@ -56,6 +61,7 @@ class Lives:
                 pool.submit(_in_thread, self._stop_one, live, stores)
         if self._keeper.is_alive():
             self._keeper.join()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def all(self) -> list[Live]:
         """The live sessions, the least recently used first."""
@@ -166,8 +172,9 @@ class Lives:
         for live in self.all():
             if self._stopped.is_set():
                 return
-            if is_short_of_memory and self._if_idle(live, self._evict):
-                is_short_of_memory = memory_is_short()
+            if is_short_of_memory and not live.lock.locked():
+                is_short_of_memory = False  # one at a time, then look again
+                self._soon(live, self._evict)
             elif self._if_idle(live, self._look_at):
                 frozen.append(live.session_id)
         if frozen:
@@ -181,14 +188,33 @@ class Lives:
             states.lost(live.session_id, self.node, f"{ENDED_BETWEEN} {excess or ''}".strip())
             self._close(live)
         elif idle_s > conf().live_idle_s:
-            self._evict(live)
+            self._soon(live, self._evict)
         elif idle_s > conf().live_save_s and live.is_dirty and time.monotonic() > live.retry_at:
-            self._store(live, goes=False)
-            live.freeze()
+            self._soon(live, self._save)
         elif idle_s > conf().live_freeze_s and not live.is_frozen:
             live.freeze()
             return True
         return False
+
+    def _soon(self, live: Live, work: Callable[[Live], bool]) -> None:
+        """Have ``work`` done if no run comes first; an interpreter that does not answer holds up no other's."""
+        if live.is_awaited:
+            return
+        live.is_awaited = True
+        used_at = live.used_at
+        self._pool.submit(_in_thread, self._if_unused, live, lambda one: one.used_at == used_at and work(one))
+
+    def _if_unused(self, live: Live, work: Callable[[Live], bool]) -> None:
+        try:
+            self._if_idle(live, work)
+        finally:
+            live.is_awaited = False
+
+    def _save(self, live: Live) -> bool:
+        """Store the variables and freeze the sandbox again."""
+        is_stored = self._store(live, goes=False)
+        live.freeze()
+        return is_stored
 
     def _evict(self, live: Live, *, timeout_s: float = SNAPSHOT_TIMEOUT_S) -> bool:
         """Store the variables and end the sandbox. False: they could not be stored now, so it stays."""
@@ -236,11 +262,14 @@ class Lives:
             live.lock.release()
 
     def _stop_one(self, live: Live, stores: bool) -> None:
-        if not stores:
-            live.kill()
-        with live.lock:
+        if not stores or not live.lock.acquire(timeout=STOP_SNAPSHOT_TIMEOUT_S):
+            live.kill()  # whoever holds the lock lets go of it then
+            live.lock.acquire()
+        try:
             if not stores or live.is_gone or not self._evict(live, timeout_s=STOP_SNAPSHOT_TIMEOUT_S):
                 self._close(live)
+        finally:
+            live.lock.release()
 
     def _close(self, live: Live) -> None:
         with self._lock:
@@ -249,9 +278,9 @@ class Lives:
         live.close()
 
 
-def _in_thread(work: Callable[[Live, bool], None], live: Live, stores: bool) -> None:
+def _in_thread(work: Callable[[Live, T], None], live: Live, what: T) -> None:
     try:
-        work(live, stores)
+        work(live, what)
     except Exception:
         logger.exception("A live session was not ended well.", extra={"action": "lives_failed"})
     finally:
