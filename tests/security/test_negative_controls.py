@@ -22,8 +22,8 @@ CONTROLS = {
         TOUCHED,
         "        return Touched(False, scratch != self._scratch, queues != self._queue_figures)",
         "open('left', 'w')",
-        "import os; print(os.listdir('/workspace'))",
-        "['left']",
+        "import os; print('left' in os.listdir('/workspace'))",
+        "True",
     ),
     "scratch": (
         "proof",

@@ -11,7 +11,7 @@ from runners.types import Status
 from tests.boxes import LIMITS, Box, output
 
 PLACES = "('/workspace', '/tmp', '/dev/shm', '/home/sandbox')"
-LISTING = f"import os\nprint(sorted(x for d in (*{PLACES}, '/dev/mqueue') for x in os.listdir(d)))"
+LISTING = f"import os\nprint(sorted(x for d in (*{PLACES}, '/dev/mqueue') for x in os.listdir(d) if x != '.session_data.json'))"
 LIBC = """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import re
 import resource
 import struct
 import time
@@ -19,6 +20,11 @@ from runners.backends.slot.watchdog import WATCH_S, Watchdog
 from runners.types import Changes, Limits, RunResult, RunSpec, Status, Terminal, Usage
 
 DATA_FILE = ".session_data.json"
+_MAY_LOOK = re.compile(
+    r"session_data|open|read|file|File|path|Path|dir|glob|walk|stat|exec|eval|spawn|system|getattr|__"
+    r"|require|subprocess|import\(|Deno|\b(os|io|fs)\b"
+)
+"""What a program that looks into its folder has in its code, one way or another."""
 MAIN_FILE = "main.py"
 _READS_ITSELF = ("__file__", "main.py", "spawn", "forkserver")
 """Words of programs that need their own source as a file: to read it, or to start an interpreter on it."""
@@ -142,7 +148,7 @@ def _own_files(spec: RunSpec) -> list[tuple[str, int, bytes]]:
     An untouched workspace is what makes the next run cheap; with files of the run's own it is none.
     """
     files = []
-    if spec.files or "session_data" in spec.code:
+    if spec.files or _MAY_LOOK.search(spec.code):
         files.append((DATA_FILE, 0o644, spec.data))
     named = {file.path for file in spec.files}
     if spec.language == "python" and MAIN_FILE not in named and any(word in spec.code for word in _READS_ITSELF):

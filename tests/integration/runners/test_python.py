@@ -176,13 +176,26 @@ def test_files_and_changes(runner: Runner) -> None:
 def test_files_that_do_not_fit(runner: Runner) -> None:
     result = run(runner, "print(1)", files=(InputFile("big", b"z" * (140 * MIB)),))
     assert result.status is Status.FAILED and b"do not fit" in result.stderr.content
-    assert output(run(runner, "import os; print(os.listdir())")) == "[]"
+    assert output(run(runner, "import os; print(os.listdir())")) == "['.session_data.json']"
 
 
 def test_session_data_is_there_and_no_change(runner: Runner) -> None:
     code = "import json\nprint(json.load(open('.session_data.json')))\nopen('.session_data.json', 'w').write('{}')"
     result = run(runner, code, data=b'{"a": 1}')
     assert output(result) == "{'a': 1}" and result.changes == Changes()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; print(os.listdir('.'))",
+        "print(list(map(str, __import__('pathlib').Path('.').iterdir())))",
+        "print([open('.session' + '_data.json') and '.session_data.json'])",
+        "import subprocess; print([subprocess.run(['/usr/bin/ls', '-A'], capture_output=True, text=True).stdout.strip()])",
+    ],
+)
+def test_session_data_is_there_however_it_is_looked_for(runner: Runner, code: str) -> None:
+    assert output(run(runner, code)) == "['.session_data.json']"
 
 
 def test_a_module_of_the_run_finds_the_session_data(runner: Runner) -> None:
