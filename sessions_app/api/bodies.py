@@ -6,11 +6,11 @@ import difflib
 import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
 
 from rest_framework import serializers
 
 from era_project.errors import InvalidInput
+from sessions_app import webhooks
 from sessions_app.api import json_text
 from sessions_app.api.containers import Arguments, Data, Environment, Files, Metadata, SessionId, TerminalSize
 from sessions_app.api.fields import Absent, Flag, Language, Number, OffOnly, OneOf, Sandbox, Text, Whole
@@ -47,18 +47,8 @@ class Webhook(Text):
     expected = "an http or https URL"
 
     def to_internal_value(self, data: Any) -> str:
-        """The URL; which addresses it may lead to is judged when it is called."""
-        text = super().to_internal_value(data)
-        try:
-            parts = urlsplit(text)
-            port_is_fine = parts.port is None or parts.port > 0
-        except ValueError:
-            self.refuse()
-        if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine or not text.isprintable():
-            self.refuse()
-        if len(text) > MAX_WEBHOOK_BYTES or any(character.isspace() for character in text):
-            self.refuse(f"`{self.field_name}` must be an http or https URL of at most {MAX_WEBHOOK_BYTES} characters.")
-        return text
+        """The URL; where its name leads is checked again when it is called."""
+        return webhooks.check_url(super().to_internal_value(data))
 
 
 class Body(serializers.Serializer[Any]):
