@@ -22,8 +22,18 @@ BLOCK_S = 1
 """How long a blocking read of a list waits before its thread looks up."""
 
 
-def postgres() -> Connection:
+KEPT_PLANS = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+"""Each statement is planned once, for its index: else Postgres plans those with arrays anew at each call.
+
+Source: measured, a claim and a final row together take .6 ms of its CPU time instead of 1.25.
+"""
+
+
+def postgres(*, keeps_plans: bool = False) -> Connection:
     """A new connection: autocommit, UTC, each statement prepared at its first use.
+
+    Args:
+        keeps_plans: for a few statements that find their rows by an index, again and again.
 
     Raises:
         psycopg.OperationalError: Postgres cannot be reached.
@@ -32,7 +42,8 @@ def postgres() -> Connection:
     for name in ("cursor_factory", "context", "prepare_threshold", "autocommit"):
         given.pop(name, None)
     given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
-    given["options"] = f"{given.get('options', '')} -c timezone=UTC".strip()
+    more = KEPT_PLANS if keeps_plans else ""
+    given["options"] = f"{given.get('options', '')} -c timezone=UTC{more}".strip()
     return psycopg.connect(**given, autocommit=True, prepare_threshold=0)
 
 

@@ -123,7 +123,7 @@ class Writer:
             if not was_idle or not _has_word(self._connection):
                 return self._connection
             self._connection.close()
-        self._connection = connections.postgres()
+        self._connection = connections.postgres(keeps_plans=True)
         return self._connection
 
 
