@@ -212,10 +212,14 @@ class LiveRun:
     def _died(self) -> RunResult:
         word = self._box.read_word()
         self._drain()
-        status = self._status(Status.FAILED)
-        code = os.waitstatus_to_exitcode(REPLY.unpack(word)[0]) if len(word) == REPLY.size else -9
+        is_told = len(word) == REPLY.size
+        status = self._status(Status.FAILED if is_told else Status.SANDBOX_ERROR)
+        code = os.waitstatus_to_exitcode(REPLY.unpack(word)[0]) if is_told else -9
         lost = f"The interpreter ended: {self._reason or how_it_ended(word)}"
         self._box.end(lost)
+        if status is Status.SANDBOX_ERROR:  # not by its program: pid 1 would have said how
+            self._reason = "The sandbox broke."
+            return self._result(status, None, lost=lost)
         return self._result(status, 128 - code if code < 0 else code, number=-code if code < 0 else None, lost=lost)
 
     def _broken(self, error: FrameError) -> RunResult:
@@ -232,7 +236,7 @@ class LiveRun:
     def _result(
         self,
         status: Status,
-        code: int,
+        code: int | None,
         *,
         number: int | None = None,
         result: str | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -141,10 +142,39 @@ def test_slots_wear_out(own: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_world_that_dies_is_begun_anew(own: Runner) -> None:
     builder = backend_of(own)._builder
     for world in list(builder._worlds._slots):
+        inner = [identity(pid) for pid in children(world._process.pid)]
         world._process.kill()
         world._process.wait(20)
+        # A run that begins while its slot dies is told so.
+        wait_until(lambda inner=inner: not any(map(lives, inner)), 30, "the end of every process inside")  # type: ignore[misc]
     for _ in range(3):
         assert output(own.run(RunSpec("python", "print(1)"))) == "1"
+
+
+def test_the_end_of_the_outer_process_ends_the_world(own: Runner) -> None:
+    (world,) = backend_of(own)._builder._worlds._slots
+    inner = [identity(pid) for pid in children(world._process.pid)]
+    assert len(inner) > 2
+    world._process.kill()
+    world._process.wait(20)
+    wait_until(lambda: not any(map(lives, inner)), 30, "the end of every process inside")
+
+
+def test_a_world_that_dies_costs_a_live_session_its_run_and_says_so(own: Runner, tmp_path: Path) -> None:
+    (tmp_path / "workspaces" / "s").mkdir()
+    live = own.open(language="python", workspace="s", limits=Limits())
+    (world,) = backend_of(own)._builder._worlds._slots
+
+    def kill() -> None:
+        for pid in [*children(world._process.pid), world._process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    endless = RunSpec("python", "import time\nprint('on')\ntime.sleep(60)")
+    result = live.run(endless, on_output=lambda stream, chunk: kill())
+    assert (result.status, result.exit_code, result.signal) == (Status.SANDBOX_ERROR, None, None)
+    assert result.reason and result.state_lost and not live.is_alive
+    assert result.stdout.content == b"on\n"
 
 
 def test_an_old_world_ends_with_its_last_slot(own: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

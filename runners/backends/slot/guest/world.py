@@ -47,6 +47,7 @@ def main(descriptor: int) -> None:
     os.chdir(host.root)  # from here on by relative paths: the world's root may not walk the host's folders
     if host.mode != "one":
         _become_world_root()
+        linux.prctl(linux.PR_SET_PDEATHSIG, 9)  # the change of uid has cleared it
     _build(host, settings, trees)
     if workspaces >= 0:
         os.mkdir("/ws")
