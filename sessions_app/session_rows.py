@@ -73,6 +73,8 @@ def end(session_id: int, final: Final, collected: Collected | None, columns: Map
         exists = cursor.fetchone() is not None
         cursor.execute(finishing.FINISH, finishing.parameters([final]))
         if not cursor.fetchall():
+            if collected is not None:
+                collected.version = None  # an earlier try may have set it and come to nothing
             return False
         if exists:
             if collected is not None:

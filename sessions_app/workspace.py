@@ -90,8 +90,11 @@ class Workspace:
 
     def sync(self) -> tuple[str, ...]:
         """Brings in what was uploaded and deleted since we last looked; warnings for what could not be laid."""
-        if self._last is not None and self._last.version == self._version + 1:
-            self._version = self._last.version
+        if self._last is not None:
+            if self._last.version is None:
+                self._version = -1  # the run did not count: nothing that it did to the files stays
+            elif self._last.version == self._version + 1:
+                self._version = self._last.version
         self._last = None
         if self._version >= 0 and entries.version_of(self.session_id) == self._version:
             return ()

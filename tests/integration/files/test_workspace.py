@@ -169,6 +169,20 @@ def test_uploads_and_deletions_reach_a_live_workspace(session: Session, place: W
     assert place.collect().files_modified == 0
 
 
+def test_a_run_that_does_not_count_leaves_no_files(session: Session, place: Workspace, root: Path) -> None:
+    (root / "kept").write_bytes(b"1")
+    (root / "old").write_bytes(b"2")
+    apply(session, place.collect())
+    assert place.sync() == ()
+    (root / "kept").write_bytes(b"changed by a run that was lost")
+    (root / "new").write_bytes(b"made by it")
+    (root / "old").unlink()
+    place.collect()  # its node's word came too late: the rows were not written
+    assert place.sync() == ()
+    assert {path.name: path.read_bytes() for path in root.iterdir()} == {"kept": b"1", "old": b"2"}
+    assert place.collect().files_modified == 0
+
+
 def test_an_upload_never_goes_through_a_link(session: Session, place: Workspace, root: Path, tmp_path: Path) -> None:
     (tmp_path / "victim").write_bytes(b"safe")
     (root / "file").symlink_to(tmp_path / "victim")
