@@ -131,7 +131,7 @@ def _run(executor: Executor, running: Running, place: Place, terms: _Terms) -> N
         executor.lose(running, events)
         return
     result = _of_deleted(running, result, terms.persist_s)
-    left = _left(place, terms, result)
+    left = _nothing(place, terms) if result.status is Status.SANDBOX_ERROR else _left(place, terms, result)
     running.warnings += left.warnings
     changes = left.collected.changes if left.collected else None
     final = executor.final(running, executor.outcome(running, result, events, changes=changes, session=left.part))
@@ -154,6 +154,12 @@ def _end(running: Running, final: Final, left: Left) -> bool:
     session_id = running.claimed.session_id
     assert session_id is not None
     return session_rows.end(session_id, final, left.collected, left.changed)
+
+
+def _nothing(place: Place, terms: _Terms) -> Left:
+    """What a run left whose sandbox broke: files and data of half a run would be there twice once it is tried again."""
+    state = dict(place.state) if place.state is not None else None
+    return Left(None, SessionPart(terms.data.text, terms.data.error, None, state), [], dict(place.session_update))
 
 
 def _left(place: Place, terms: _Terms, result: RunResult) -> Left:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests import faults, stack
+from tests.integration.streams.clients import reading
 from tests.servers import Answer, Server, running
 from tests.waiting import wait_until
 
@@ -115,6 +116,35 @@ def test_a_fault_loses_nothing_and_repeats_nothing(server: Server, fault: str) -
     for name in names:
         wait_until(partial(settled, server, name), SETTLED_S, f"no run of {name} is unfinished")
         check(server, name)
+
+
+HALF = """
+import json, time
+open('half.txt', 'w').write('half')
+json.dump({'marks': ['half']}, open('.session_data.json', 'w'))
+print('on', flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_run_whose_sandbox_broke_leaves_nothing_and_says_so(server: Server) -> None:
+    wait_until(lambda: server.get("/health").json["status"] == "healthy", 60, "the server is healthy")
+    name = f"broken-{uuid.uuid4().hex}"
+    made = {"language": "python", "session_id": name, "persistent": True, "data": {"marks": []}}
+    assert server.post("/api/sessions", made).status == 201
+    with reading(server, "POST", f"/api/sessions/{name}/stream", {"code": HALF}) as reader:
+        assert reader.next().type == "stdout"
+        faults.FAULTS["killed world"](server)
+        while reader.seen[-1].type == "stdout":
+            reader.next()
+        done = reader.seen[-1].data
+    assert (done["type"], done["status"], done["exit_code"]) == ("done", "sandbox_error", None)
+    assert done["message"]
+    assert done["state"]["status"] == "lost"
+    assert done["data"] == server.get(f"/api/sessions/{name}").json["data"] == {"marks": []}
+    assert server.get(f"/api/sessions/{name}/files/half.txt").status == 404
+    again = server.post(f"/api/sessions/{name}/run", {"code": "import os; os.path.exists('half.txt')"})
+    assert (again.status, again.json["result"]) == (200, "False")
 
 
 def check(server: Server, name: str) -> None:
