@@ -17,7 +17,7 @@ import pytest
 from era_project.serve import control_groups, place
 from era_project.serve.records import Identity
 from tests import stack
-from tests.servers import Launch, Server, free_port, running
+from tests.servers import READY_WITHIN_S, ROOT, Launch, Server, free_port, running
 from tests.waiting import wait_until
 
 # One after the other on one worker: each starts a whole server.
@@ -133,6 +133,31 @@ def test_a_taken_port_is_named_before_anything_is_made(state: Path, env: dict[st
         assert server.wait_end() == 1
         assert f"taken by process {os.getpid()}" in server.said()
         assert not state.exists()
+
+
+def test_a_background_job_of_a_script_ends_on_interrupt(state: Path, env: dict[str, str]) -> None:
+    port = free_port()
+    settings = {**os.environ, **env, "ERA_STATE_DIR": str(state), "PORT": str(port)}
+    # Without job control the shell lets a job ignore SIGINT: the second line shows it.
+    script = 'sh -c "kill -INT \\$\\$; echo ignored" & wait; ./agent serve >"$1" 2>&1 & echo $!; wait $!; echo $?'
+    said = state.parent / f"{state.name}.log"
+    said.touch()
+    with subprocess.Popen(
+        ["sh", "-c", script, "sh", str(said)], cwd=ROOT, env=settings, stdout=subprocess.PIPE
+    ) as shell:
+        assert shell.stdout
+        assert shell.stdout.readline() == b"ignored\n"
+        pid = int(shell.stdout.readline())
+        try:
+            ready = f"ERA runs at http://localhost:{port}"
+            wait_until(lambda: shell.poll() is not None or ready in said.read_text(), READY_WITHIN_S, "the job serves")
+            assert shell.poll() is None, said.read_text()
+            parts = _noted(state)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+        assert shell.stdout.read() == b"0\n"
+    _wait_gone(parts)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from tests.servers import Answer, Server
 
 PATIENCE_S = 60
+FAULTS = (OSError, http.client.HTTPException, AssertionError)
+"""What a reader meets when its server goes away in the middle."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,32 @@ def reading(
         assert response.status == 200, response.read()
         yield Reader(response)
         response.close()
+
+
+class Resuming:
+    """Reads a run to its end, over as many connections as that takes."""
+
+    def __init__(self, server: Server, run: str) -> None:
+        self._server = server
+        self._run = run
+        self.output = ""
+        self.last: dict[str, object] = {}
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        self._thread.join(120)
+        assert not self._thread.is_alive(), f"no end after {self.output[-50:]!r}"
+
+    def _read(self) -> None:
+        at = 0
+        while not self.last:
+            connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=30)
+            with contextlib.suppress(*FAULTS), contextlib.closing(connection):
+                connection.request("GET", f"/api/runs/{self._run}/events", headers={"Last-Event-ID": str(at)})
+                reader = Reader(connection.getresponse())
+                while not self.last:
+                    event = reader.next()
+                    at = event.id
+                    self.output += text([event])
+                    self.last = event.data if event.type in ("done", "error") else {}

@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr warn;
 events {{}}
 http {{
-    access_log off;
+    log_format upstreams '$upstream_addr'; access_log {folder}/upstreams.log upstreams;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     {docs}
@@ -80,13 +80,18 @@ def running(argv: list[str], port: int, env: Mapping[str, str] | None = None) ->
 
 
 @contextlib.contextmanager
-def nginx(target: int, folder: Path) -> Iterator[int]:
-    """nginx with the docs' configuration in front of the server on port ``target``."""
+def nginx(target: int, folder: Path, others: Sequence[int] = ()) -> Iterator[int]:
+    """nginx with the docs' configuration in front of the server on port ``target``, and of ``others`` on its state.
+
+    ``upstreams.log`` in the folder names, a line a request, who answered.
+    """
     path = program("nginx", "usr/sbin/nginx", folder)
     port = free_port()
     (folder / "htpasswd").write_text(f"admin:{{PLAIN}}{PASSWORD}\n")
     docs = (DOCS / "nginx.conf").read_text()
     docs = docs.replace("127.0.0.1:8787", f"127.0.0.1:{target}").replace("listen 80;", f"listen 127.0.0.1:{port};")
+    joined = "\n".join(f"server 127.0.0.1:{other};" for other in others)
+    docs = re.sub(r"# server 127\.0\.0\.1:8788;.*", joined, docs)
     docs = docs.replace("/etc/nginx/.htpasswd", str(folder / "htpasswd"))
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, docs=docs))
     with running([path, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")], port):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,16 +10,13 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests import servers, stack
-from tests.integration.streams.clients import Reader, text
+from tests.integration.streams.clients import FAULTS, Resuming
 from tests.servers import Server
 from tests.waiting import wait_until
 
 TICKS = 120
 PROGRAM = f"import time\nfor i in range({TICKS}):\n    print('tick', i, 'é')\n    time.sleep(0.1)"
 WHOLE = "".join(f"tick {i} é\n" for i in range(TICKS))
-FAULTS = (OSError, http.client.HTTPException, AssertionError)
-"""What a reader meets when its server goes away in the middle."""
-
 pytestmark = pytest.mark.chaos
 
 
@@ -31,35 +26,6 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {"ERA_RUNTIMES_DIR": str(stack.current.runtimes.parent), "ERA_NODE_NAME": "broken"}
     with servers.running(settings, state=tmp_path_factory.mktemp("broken") / "state") as running:
         yield running
-
-
-class Resuming:
-    """Reads a run to its end, over as many connections as that takes."""
-
-    def __init__(self, server: Server, run: str) -> None:
-        self._server = server
-        self._run = run
-        self.output = ""
-        self.last: dict[str, object] = {}
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def finish(self) -> None:
-        self._thread.join(120)
-        assert not self._thread.is_alive(), f"no end after {self.output[-50:]!r}"
-
-    def _read(self) -> None:
-        at = 0
-        while not self.last:
-            connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=30)
-            with contextlib.suppress(*FAULTS), contextlib.closing(connection):
-                connection.request("GET", f"/api/runs/{self._run}/events", headers={"Last-Event-ID": str(at)})
-                reader = Reader(connection.getresponse())
-                while not self.last:
-                    event = reader.next()
-                    at = event.id
-                    self.output += text([event])
-                    self.last = event.data if event.type in ("done", "error") else {}
 
 
 def kill(server: Server, words: str) -> None:
