@@ -18,7 +18,8 @@ from sessions_app.replies import Reply
 logger = logging.getLogger(__name__)
 
 SET = """status = v.status, finished_at = v.finished_at, exit_code = v.exit_code, signal = v.signal,
-    stdout = o.stdout, stderr = o.stderr, stdout_blob = v.stdout_blob, stderr_blob = v.stderr_blob,
+    stdout = decode(v.stdout, 'base64'), stderr = decode(v.stderr, 'base64'),
+    stdout_blob = v.stdout_blob, stderr_blob = v.stderr_blob,
     stdout_bytes = v.stdout_bytes, stderr_bytes = v.stderr_bytes, stdout_truncated = v.stdout_truncated,
     stderr_truncated = v.stderr_truncated, chunks = v.chunks, execution_time_ms = v.execution_time_ms,
     usage = v.usage, changes = v.changes, files_modified = v.files_modified, data = v.data,
@@ -28,11 +29,10 @@ SET = """status = v.status, finished_at = v.finished_at, exit_code = v.exit_code
 FINISH = f"""
 UPDATE sessions_app_run r SET {SET}
 FROM jsonb_to_recordset(%s::jsonb) AS v(id uuid, lease bigint, status text, finished_at timestamptz,
-    exit_code int, signal int, stdout_blob text, stderr_blob text, stdout_bytes bigint, stderr_bytes bigint,
-    stdout_truncated bool, stderr_truncated bool, chunks jsonb, execution_time_ms float8, usage jsonb,
-    changes jsonb, files_modified int, data text, data_error text, result text, state jsonb, warnings jsonb,
-    sandbox text, message text)
-JOIN unnest(%s::uuid[], %s::bytea[], %s::bytea[]) AS o(id, stdout, stderr) USING (id)
+    exit_code int, signal int, stdout text, stderr text, stdout_blob text, stderr_blob text,
+    stdout_bytes bigint, stderr_bytes bigint, stdout_truncated bool, stderr_truncated bool,
+    chunks jsonb, execution_time_ms float8, usage jsonb, changes jsonb, files_modified int, data text,
+    data_error text, result text, state jsonb, warnings jsonb, sandbox text, message text)
 WHERE r.id = v.id AND r.status = 'running' AND r.node = %s AND r.lease = v.lease
 RETURNING r.id"""
 
@@ -46,7 +46,6 @@ WHERE s.id = r.session_id AND r.session_id = ANY(%s::bigint[]) AND r.status = 'q
 RETURNING r.id, r.language, n.name"""
 
 KEPT = ("stdout", "stderr")
-WITHOUT_OUTPUT = dict.fromkeys(KEPT)
 NUL = b"\\u0000"
 """NUL as JSON writes it, or text that looks so."""
 
@@ -100,9 +99,7 @@ def write(connection: Connection, finals: Sequence[Final]) -> set[UUID]:
 
 def parameters(finals: Sequence[Final]) -> tuple[Any, ...]:
     """What :data:`FINISH` takes; all of ``finals`` are of one node."""
-    ids = [final.id for final in finals]
-    outputs = [[_inline(final.row, stream) for final in finals] for stream in KEPT]
-    return (_plain(finals), ids, *outputs, finals[0].node)
+    return _plain(finals), finals[0].node
 
 
 def reply(finals: Iterable[Final]) -> None:
@@ -138,15 +135,15 @@ def send(heads: Sequence[Message]) -> None:
 
 
 def _plain(finals: Sequence[Final]) -> str:
-    """The rows as JSON without what goes as bytes, and without NUL, which Postgres' texts refuse."""
-    rows = [final.row | {"lease": final.lease, **WITHOUT_OUTPUT} for final in finals]
+    """The rows as JSON, output in base64, without NUL, which Postgres' texts refuse."""
+    rows = [{**final.row, **_inline(final.row), "lease": final.lease} for final in finals]
     encoded = msgspec.json.encode(rows)
     return (msgspec.json.encode(_clean(rows)) if NUL in encoded else encoded).decode()
 
 
-def _inline(row: Mapping[str, Any], stream: str) -> bytes | None:
-    """What of a stream lies in the row itself."""
-    return None if row[f"{stream}_blob"] else row[stream]
+def _inline(row: Mapping[str, Any]) -> dict[str, bytes | None]:
+    """What of the streams lies in the row itself."""
+    return {stream: None if row[f"{stream}_blob"] else row[stream] for stream in KEPT}
 
 
 def _clean(value: Any) -> Any:

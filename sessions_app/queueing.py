@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from era_project.conf import get as conf
@@ -23,12 +23,7 @@ NOT_SENT = "The broker cannot be reached, so the run was not started; try again,
 INSERT = """
 INSERT INTO sessions_app_run (id, owner_id, session_name, language, code, request, timeout_s, cpu_count, memory_mib,
     streamed, interactive, detached, webhook, reply_to, queue_until, published_at)
-SELECT id, owner_id, session_name, language, code, request, timeout_s, cpu_count, memory_mib,
-    streamed, interactive, detached, webhook, reply_to, now() + make_interval(secs => queue_timeout_s), now()
-FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::float8[], %s::float8[],
-    %s::int[], %s::bool[], %s::bool[], %s::bool[], %s::text[], %s::text[], %s::float8[])
-AS v(id, owner_id, session_name, language, code, request, timeout_s, cpu_count, memory_mib,
-    streamed, interactive, detached, webhook, reply_to, queue_timeout_s)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s), now())
 ON CONFLICT (id) DO NOTHING"""
 
 LOCK_SESSION = """
@@ -79,7 +74,7 @@ class NewRow:
 
 def one_shots(connection: Connection, rows: Sequence[NewRow]) -> Sequence[BaseException | None]:
     """A flush of the writer: insert ``rows``, then publish them."""
-    connection.execute(INSERT, tuple(map(list, zip(*map(_tuple, rows), strict=True))))
+    _insert(connection, rows)
     heads = [Message(str(row.id), messages.queue_of(row.language, None)) for row in rows]
     unsent = _publish(connection, heads)
     return [unsent.get(row.id) for row in rows]
@@ -101,8 +96,16 @@ def in_sessions(connection: Connection, rows: Sequence[NewRow]) -> Sequence[Base
     return [results.get(row.id) for row in rows]
 
 
-def _tuple(row: NewRow) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in NewRow.__slots__)
+def _insert(connection: Connection, rows: Sequence[NewRow]) -> None:
+    """All in one round trip and one commit; the driver would take longer to write their columns as arrays."""
+    if len(rows) == 1:
+        connection.execute(INSERT, _values(rows[0]))
+        return
+    with connection.cursor() as cursor:
+        cursor.executemany(INSERT, list(map(_values, rows)))
+
+
+_values = operator.attrgetter(*NewRow.__slots__)
 
 
 def _in_session(connection: Connection, row: NewRow) -> Message | None:
