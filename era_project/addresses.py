@@ -10,6 +10,10 @@ from era_project.conf import Conf
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix")
 
 
+PREPARED = {"prepare_threshold": 0, "options": "-c plan_cache_mode=force_generic_plan"}
+"""For the statements that we prepare on Django's connections; Django itself prepares none."""
+
+
 def database(conf: Conf) -> dict[str, Any]:
     """Django's description of the PostgreSQL that ``DATABASE_URL`` names, else of the embedded one."""
     url = urlsplit(conf.database_url or embedded_database_url(conf))
@@ -24,7 +28,7 @@ def database(conf: Conf) -> dict[str, Any]:
         "PORT": str(url.port or query.pop("port", "") or ""),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 5} | query,
+        "OPTIONS": {"connect_timeout": 5, **PREPARED} | query,
     }
 
 
