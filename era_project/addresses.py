@@ -10,8 +10,14 @@ from era_project.conf import Conf
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix")
 
 
-PREPARED = {"prepare_threshold": 0, "options": "-c plan_cache_mode=force_generic_plan"}
-"""For the statements that we prepare on Django's connections; Django itself prepares none."""
+IDLE_IN_TRANSACTION_S = 10
+"""A process that is stopped in mid-transaction would else keep its locks, and its runs from being given up."""
+CONNECTION = {
+    "connect_timeout": 5,
+    "prepare_threshold": 0,
+    "options": f"-c plan_cache_mode=force_generic_plan -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s",
+}
+"""Plans: of the statements that we prepare on Django's connections; Django itself prepares none."""
 
 
 def database(conf: Conf) -> dict[str, Any]:
@@ -28,7 +34,7 @@ def database(conf: Conf) -> dict[str, Any]:
         "PORT": str(url.port or query.pop("port", "") or ""),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 5, **PREPARED} | query,
+        "OPTIONS": CONNECTION | query,
     }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from django.db import OperationalError, close_old_connections, connection
+from django.db import InternalError, OperationalError, close_old_connections, connection
 
 from era_project.errors import Conflict, EraError
 from runners.types import Limits, RunResult, RunSpec, SandboxUnavailable, Status
@@ -187,7 +187,7 @@ def _persist(write: Callable[[], T], persist_s: float) -> T:
     while True:
         try:
             return write()
-        except OperationalError as error:
+        except (OperationalError, InternalError) as error:  # the latter: we stood still in mid-transaction
             if time.monotonic() > until:
                 raise
             logger.warning("Postgres did not answer: %s", error, extra={"action": "write_failed"})

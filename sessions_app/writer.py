@@ -28,6 +28,8 @@ IDLE_S = 0.2
 RETRY_S = 0.25
 """Pause before an order that must not be lost is tried again while Postgres is away."""
 
+GONE = (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout)
+"""The connection is no more: Postgres is away, or we stood still in mid-transaction."""
 Flush = Callable[[Connection, Sequence[Any]], Sequence[Any]]
 """Does all orders of one kind: takes their items, gives one result for each, an exception to refuse it."""
 
@@ -94,7 +96,7 @@ class Writer:
     def _do(self, flush: Flush, orders: list[Order]) -> None:
         try:
             results = flush(self._usable(), [order.item for order in orders])
-        except psycopg.OperationalError as error:
+        except GONE as error:
             self._later(orders, error)
         except Exception as error:
             logger.exception("Nothing was written.", extra={"action": "write_failed"})
@@ -103,7 +105,7 @@ class Writer:
             self._away.worked()
             _settle(orders, results)
 
-    def _later(self, orders: list[Order], error: psycopg.OperationalError) -> None:
+    def _later(self, orders: list[Order], error: psycopg.Error) -> None:
         self._away.failed(error)
         if self._connection is not None:
             self._connection.close()

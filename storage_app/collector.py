@@ -92,6 +92,7 @@ def _remove(sha256: str, references: Sequence[Reference], grace_s: float) -> boo
     Whoever uploads the same bytes meanwhile waits at the row until we are done, then finds no object and stores it.
     """
     with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # the lock lasts as long as the store takes
         cursor.execute(
             f"DELETE FROM {_TABLE} AS blob WHERE {_condition(references)} AND sha256 = %s",
             [grace_s, sha256],

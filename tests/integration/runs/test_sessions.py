@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.db import connection, transaction
 
+from era_project import addresses
+from sessions_app import connections, session_execution
 from sessions_app.models import Entry, Run, Session
 from sessions_app.services import nodes
 from tests.integration.runs.conftest import ask, start, told
@@ -134,3 +137,31 @@ def test_a_run_whose_sandbox_ends_with_its_session_is_cancelled(session: MakeSes
     run = told(started).run
     assert run["status"] == "cancelled"
     assert run["exit_code"] in {137, 143}
+
+
+def test_who_stands_still_in_a_transaction_loses_its_locks_and_writes_again(session: MakeSession) -> None:
+    made, tries = session(), []
+
+    def write() -> str:
+        """At its first try as good as stopped, with the row locked."""
+        tries.append(1)
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            assert cursor.fetchone() == (f"{addresses.IDLE_IN_TRANSACTION_S}s",)
+            if len(tries) == 1:
+                cursor.execute("SET idle_in_transaction_session_timeout = 1")
+            cursor.execute("SELECT name FROM sessions_app_session WHERE id = %s FOR UPDATE", [made.pk])
+            if len(tries) == 1:
+                wait_until(lambda: unlocked(made), 30, "Postgres lets go of the row")
+            cursor.execute("SELECT name FROM sessions_app_session WHERE id = %s", [made.pk])
+            (name,) = cursor.fetchone()
+            return str(name)
+
+    assert session_execution._persist(write, 30.0) == made.name
+    assert len(tries) == 2
+
+
+def unlocked(session: Session) -> bool:
+    with connections.postgres() as other:
+        sql = "SELECT 1 FROM sessions_app_session WHERE id = %s FOR UPDATE SKIP LOCKED"
+        return other.execute(sql, (session.pk,)).fetchone() is not None
