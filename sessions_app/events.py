@@ -127,8 +127,8 @@ class RunEvents:
     """The worker's end of a run's events: give it the raw output as it comes and the run object at the end.
 
     ``write`` is for one thread at a time. Output is coalesced: the first stretch goes out at once, later ones after
-    20 ms of quiet, 100 ms in all or 16 KiB. A run that nobody asked to stream and that is over within 20 ms sends
-    nothing.
+    20 ms of quiet, 100 ms in all or 16 KiB. A run that nobody asked to stream and that is over within 100 ms sends
+    nothing, unless :meth:`want` asks for it.
     """
 
     def __init__(self, run_id: object, *, streamed: bool) -> None:
@@ -139,6 +139,17 @@ class RunEvents:
         """Send a stretch of raw output; waits while the sending is more than 1 MiB behind."""
         if text := self.feed.merged.decode(stream, data):
             self._publisher.add(self.feed, stream, text)
+
+    def want(self) -> None:
+        """Have the end of the run told however short it was."""
+        self.feed.streamed = True
+
+    def is_wanted(self) -> bool:
+        """Whether anybody follows the run by now, or it cannot be found out."""
+        try:
+            return self.feed.streamed or self.feed.is_followed()
+        except (redis.RedisError, OSError):
+            return True
 
     def order(self) -> Order | None:
         """End the output: whose turn it was, ``[[1 or 2, bytes], …]``; None where only one stream has output."""

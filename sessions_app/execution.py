@@ -31,8 +31,10 @@ PERSIST_S = 120.0
 """How long a final row is tried again while Postgres is away."""
 EARLY_S = 60.0
 """How long a word to stop a run waits for that run to arrive here."""
-SHORT_S = 0.015
+SHORT_S = 0.080
 """A run that nobody follows and that took less sends no events. Must be below the publisher's own figure."""
+UNSEEN_S = 0.015
+"""Nobody is looked for who might follow a run that took less than this."""
 LOOK_S = 0.01
 LOST_WITH_SERVER = End(ending.OF_LEASE, "lost", "server_stopped: the server was stopped while the run was going on.")
 FAILED = End(ending.OF_LEASE, Status.SANDBOX_ERROR, "The server failed to execute the run.")
@@ -203,9 +205,14 @@ def _end_flush(what: End, lease: Lease, connection: Connection, run_ids: Sequenc
 
 
 def _is_short(running: Running, events: RunEvents) -> bool:
-    """Whether nobody can have followed the run."""
-    is_followed = running.claimed.streamed or events.feed.is_public
-    return not is_followed and time.monotonic() - running.claimed_at < SHORT_S
+    """Whether nobody follows the run, who would have to be told of its end."""
+    if running.claimed.streamed or events.feed.is_public:
+        return False
+    took_s = time.monotonic() - running.claimed_at
+    if took_s < UNSEEN_S or (took_s < SHORT_S and not events.is_wanted()):
+        return True
+    events.want()
+    return False
 
 
 _executor: Executor | None = None
