@@ -13,7 +13,6 @@ MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 1 << 19
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
 """Source: linux/sched.h, linux/mount.h, linux/prctl.h."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -62,11 +61,6 @@ def unmount(target: Path) -> None:
 def mount_memory(target: Path, *, size_bytes: int) -> None:
     """A fresh file system in memory at ``target``, which everybody may walk through."""
     _mount("era", target, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=0755,size={size_bytes}")
-
-
-def adopt_orphans() -> None:
-    """Makes the calling process the parent of descendants whose own parent ends."""
-    _checked(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
 
 def dying_with_parent(death_signal: int) -> Callable[[], None]:
