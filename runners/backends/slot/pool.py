@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
 import signal
 import threading
@@ -246,6 +247,14 @@ class Pool:
             self._builder.destroy(slot)
             raise
         self._keep(slot)
+
+    def drop(self, test: Callable[[Slot], bool]) -> None:
+        """End the idle slots that pass a test."""
+        with self._lock:
+            dropped = list(filter(test, self._idle))
+            self._idle = list(itertools.filterfalse(test, self._idle))
+        for slot in dropped:
+            self._builder.destroy(slot)
 
     def close(self) -> list[Slot]:
         """Give up the idle slots."""

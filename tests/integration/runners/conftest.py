@@ -21,7 +21,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def runner(home: Path) -> Iterator[Runner]:
     """One runner of this process's own mode."""
-    made = boxes.start_runner(home, "auto", parked={"node": 1})
+    made = boxes.start_runner(home, "auto", parked={"node": 1, "deno": 1})
     yield made
     made.close()
 

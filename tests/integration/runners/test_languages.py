@@ -117,6 +117,22 @@ def test_booted_ahead_child_serves_and_is_replaced(runner: Runner) -> None:
         assert output(run(runner, "node", f"console.log({number})")) == str(number)
 
 
+def test_a_language_is_booted_ahead_while_it_is_in_use(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    from runners.backends.slot import SlotBackend, stock
+
+    backend = runner._backend
+    assert isinstance(backend, SlotBackend)
+    for number in range(2):
+        assert output(run(runner, "deno", f"console.log({number})")) == str(number)
+        wait_until(lambda: backend._stock._count("deno") == 1, 30, "a deno that has booted")
+    with monkeypatch.context() as changed:
+        changed.setattr(stock, "IN_USE_S", 0.0)
+        backend._stock._missing.set()
+        wait_until(lambda: backend._stock._count("deno") == 0, 30, "the end of what nobody uses")
+    wait_until(lambda: backend._stock._count("node") == 1, 30, "the node that always stands ready")
+    assert output(run(runner, "deno", "console.log(2)")) == "2"
+
+
 def test_a_booted_child_that_dies_is_not_handed_out(runner: Runner) -> None:
     from runners.backends.slot import SlotBackend
 
