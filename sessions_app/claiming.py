@@ -15,9 +15,10 @@ CLAIM = """
 UPDATE sessions_app_run r
 SET status = 'running', node = n.name, lease = n.lease, started_at = now(), request = NULL
 FROM (SELECT q.id, q.request, s.id, s.state, s.node, s.snapshot, s.snapshot_lost, s.lost_reason, s.files_version,
-        s.persistent, CASE WHEN q.code IS NULL THEN s.code END
+        s.persistent, s.data, CASE WHEN q.code IS NULL THEN s.code END
     FROM sessions_app_run q LEFT JOIN sessions_app_session s ON s.id = q.session_id WHERE q.id = ANY(%s::uuid[])
-) given(id, request, session, state, live_on, snapshot, snapshot_lost, lost_reason, files_version, persistent, code),
+) given(id, request, session, state, live_on, snapshot, snapshot_lost, lost_reason, files_version, persistent, data,
+        code),
     sessions_app_node n
 WHERE r.id = given.id AND r.status = 'queued' AND r.queue_until > now()
     AND n.name = %s AND n.lease = %s AND n.lease_until > now()
@@ -26,7 +27,7 @@ WHERE r.id = given.id AND r.status = 'queued' AND r.queue_until > now()
 RETURNING r.id, given.request, r.session_id, r.session_name, r.seq, r.language, coalesce(r.code, given.code, ''),
     r.timeout_s, r.cpu_count, r.memory_mib, r.streamed, r.reply_to, r.created_at, r.started_at,
     given.session, given.state, given.live_on, given.snapshot, given.snapshot_lost, given.lost_reason,
-    given.files_version, given.persistent"""
+    given.files_version, given.persistent, given.data"""
 
 
 OF_RUN = 14
@@ -45,6 +46,7 @@ class SessionFacts:
     lost_reason: str | None
     files_version: int
     persistent: bool
+    data: str
 
 
 @dataclass(frozen=True, slots=True)

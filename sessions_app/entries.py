@@ -73,24 +73,10 @@ def load(session_id: int) -> tuple[int, list[Row]]:
         LookupError: there is no such session any more.
     """
     with connection.cursor() as cursor:
-        version = _version(cursor, session_id)
+        cursor.execute("SELECT files_version FROM sessions_app_session WHERE id = %s", [session_id])
+        version = _only(cursor.fetchone(), session_id)
         cursor.execute(f"SELECT {_COLUMNS} FROM sessions_app_entry WHERE session_id = %s ORDER BY path", [session_id])
         return version, [Row(*row) for row in cursor.fetchall()]
-
-
-def version_of(session_id: int) -> int:
-    """The session's ``files_version``: it rises with every change of its entries.
-
-    Raises:
-        LookupError: there is no such session any more.
-    """
-    with connection.cursor() as cursor:
-        return _version(cursor, session_id)
-
-
-def _version(cursor: Any, session_id: int) -> int:
-    cursor.execute("SELECT files_version FROM sessions_app_session WHERE id = %s", [session_id])
-    return _only(cursor.fetchone(), session_id)
 
 
 def _only(row: tuple[Any, ...] | None, session_id: int) -> int:

@@ -88,12 +88,14 @@ def execute(executor: Executor, running: Running, *, persist_s: float) -> None:
         return
     try:
         update = running.inputs.update_data
-        data = _persist(partial(session_rows.begin, claimed.session_id, update), persist_s)
+        data = Data(claimed.session.data)
+        if update is not None:
+            data = _persist(partial(session_rows.merge, claimed.session_id, update), persist_s)
         if not claimed.session.persistent:
             workspace.forget_run_files(claimed.session_id)
         limits = run_limits.limits(running, in_session=True)
         with places.place(executor.runner, executor.lives, claimed, claimed.session, limits) as place:
-            running.warnings += place.workspace.sync()
+            running.warnings += place.workspace.sync(claimed.session.files_version)
             _lay(place, running, data)
             _run(executor, running, place, _Terms(data, limits, persist_s))
     except LookupError as error:

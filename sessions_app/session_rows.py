@@ -17,7 +17,6 @@ from sessions_app.finishing import Final
 from sessions_app.messages import Message
 from sessions_app.workspace import Collected
 
-DATA = "SELECT data FROM sessions_app_session WHERE id = %s"
 LOCK = "SELECT data FROM sessions_app_session WHERE id = %s FOR NO KEY UPDATE"
 SET_DATA = "UPDATE sessions_app_session SET data = %s, updated_at = now() WHERE id = %s"
 
@@ -40,16 +39,12 @@ def exists(session_id: int) -> bool:
         return cursor.fetchone() is not None
 
 
-def begin(session_id: int, update_data: str | None) -> Data:
-    """Merge ``update_data``, if there is any, into the session's data.
+def merge(session_id: int, update_data: str) -> Data:
+    """Merge ``update_data`` into the session's data.
 
     Raises:
         LookupError: the session is gone.
     """
-    if update_data is None:
-        with connection.cursor() as cursor:
-            cursor.execute(DATA, [session_id])
-            return Data(*_only(cursor.fetchone(), session_id))
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(LOCK, [session_id])
         (text,) = _only(cursor.fetchone(), session_id)

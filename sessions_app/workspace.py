@@ -32,7 +32,7 @@ class Collected:
         changes: what the run created, changed and deleted: files and links.
         warnings: what was dropped, and why; one sentence each.
         change: the rows.
-        version: the session's ``files_version`` after :func:`apply`.
+        version: the session's ``files_version`` after :func:`apply`; of a run that changed nothing the one that it saw.
     """
 
     changes: Changes = field(default_factory=Changes)
@@ -52,7 +52,9 @@ def apply(session_id: int, collected: Collected, cursor: entries.Cursor) -> None
     Raises:
         LookupError: the session was deleted meanwhile.
     """
-    collected.version = entries.apply(cursor, session_id, collected.change)
+    change = collected.change
+    is_empty = not change.upserts and not change.deletes
+    collected.version = change.seen_version if is_empty else entries.apply(cursor, session_id, change)
 
 
 class Workspace:
@@ -82,21 +84,31 @@ class Workspace:
         """
         workspace = cls(session_id, f"{session_id}-{secrets.token_hex(6)}")
         try:
-            workspace.sync()
+            workspace.sync(0)
         except BaseException:
             workspace.remove()
             raise
         return workspace
 
-    def sync(self) -> tuple[str, ...]:
-        """Brings in what was uploaded and deleted since we last looked; warnings for what could not be laid."""
+    def sync(self, version: int) -> tuple[str, ...]:
+        """Brings in what was uploaded and deleted since we last looked.
+
+        Args:
+            version: the session's ``files_version``; what comes after it may be left to the next sync.
+
+        Returns:
+            Warnings for what could not be laid.
+
+        Raises:
+            LookupError: the session is gone.
+        """
         if self._last is not None:
             if self._last.version is None:
                 self._version = -1  # the run did not count: nothing that it did to the files stays
             elif self._last.version == self._version + 1:
                 self._version = self._last.version
         self._last = None
-        if self._version >= 0 and entries.version_of(self.session_id) == self._version:
+        if self._version >= version:
             return ()
         self._version, rows = entries.load(self.session_id)
         return self._follow({row.path: row for row in rows})

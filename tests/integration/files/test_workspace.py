@@ -40,6 +40,11 @@ def apply(session: Session, collected: Collected) -> None:
         workspace.apply(session.pk, collected, cursor)
 
 
+def sync(session: Session, place: Workspace) -> tuple[str, ...]:
+    session.refresh_from_db()
+    return place.sync(session.files_version)
+
+
 def rows(session: Session) -> dict[str, str]:
     return dict(Entry.objects.filter(session=session).values_list("path", "kind"))
 
@@ -92,7 +97,7 @@ def test_a_collect_tells_created_changed_and_deleted(session: Session, place: Wo
     for name in ("kept", "touched", "rewritten", "edited", "gone", "made-executable"):
         (root / name).write_bytes(b"content")
     apply(session, place.collect())
-    place.sync()
+    sync(session, place)
     (root / "new").write_bytes(b"x")
     os.utime(root / "touched")
     (root / "rewritten").write_bytes(b"content")
@@ -119,12 +124,12 @@ def test_a_change_within_a_clock_tick_is_seen(session: Session, place: Workspace
 def test_a_file_becomes_a_folder_and_back(session: Session, place: Workspace, root: Path) -> None:
     (root / "a").write_bytes(b"file")
     apply(session, place.collect())
-    place.sync()
+    sync(session, place)
     (root / "a").unlink()
     (root / "a").mkdir()
     (root / "a/b").write_bytes(b"below")
     apply(session, place.collect())
-    place.sync()
+    sync(session, place)
     assert rows(session) == {"a/b": "f"}
     shutil.rmtree(root / "a")
     (root / "a").symlink_to("elsewhere")
@@ -162,7 +167,7 @@ def test_uploads_and_deletions_reach_a_live_workspace(session: Session, place: W
     upload(session, "sub/new", b"uploaded")
     upload(session, "mine", b"replaced")
     remove(session, "old")
-    assert place.sync() == ()
+    assert sync(session, place) == ()
     assert (root / "sub/new").read_bytes() == b"uploaded"
     assert (root / "mine").read_bytes() == b"replaced"
     assert not (root / "old").exists()
@@ -173,12 +178,12 @@ def test_a_run_that_does_not_count_leaves_no_files(session: Session, place: Work
     (root / "kept").write_bytes(b"1")
     (root / "old").write_bytes(b"2")
     apply(session, place.collect())
-    assert place.sync() == ()
+    assert sync(session, place) == ()
     (root / "kept").write_bytes(b"changed by a run that was lost")
     (root / "new").write_bytes(b"made by it")
     (root / "old").unlink()
     place.collect()  # its node's word came too late: the rows were not written
-    assert place.sync() == ()
+    assert sync(session, place) == ()
     assert {path.name: path.read_bytes() for path in root.iterdir()} == {"kept": b"1", "old": b"2"}
     assert place.collect().files_modified == 0
 
@@ -189,7 +194,7 @@ def test_an_upload_never_goes_through_a_link(session: Session, place: Workspace,
     (root / "folder").symlink_to(tmp_path)
     upload(session, "file", b"upload")
     upload(session, "folder/victim", b"upload")
-    place.sync()
+    sync(session, place)
     assert (tmp_path / "victim").read_bytes() == b"safe"
     assert (root / "file").read_bytes() == b"upload"
     assert (root / "folder/victim").read_bytes() == b"upload"
@@ -203,9 +208,17 @@ def test_an_upload_in_mid_run_stays(session: Session, place: Workspace, root: Pa
     apply(session, collected)
     found = files.list_files(session.name, owner_id=owners.default_id())
     assert [(file["path"], file["size"]) for file in found["files"]] == [("both", 3), ("theirs", 6)]
-    assert place.sync() == ()
+    assert sync(session, place) == ()
     assert (root / "theirs").read_bytes() == b"upload"
     assert counts(session) == (2, 9)
+
+
+def test_an_upload_during_a_run_that_changes_nothing(session: Session, place: Workspace, root: Path) -> None:
+    collected = place.collect()
+    upload(session, "theirs", b"upload")
+    apply(session, collected)
+    sync(session, place)
+    assert (root / "theirs").read_bytes() == b"upload"
 
 
 def test_an_upload_in_mid_run_gives_way_to_a_file_in_place_of_its_folder(
@@ -218,7 +231,7 @@ def test_an_upload_in_mid_run_gives_way_to_a_file_in_place_of_its_folder(
     upload(session, "folder/below", b"upload")
     apply(session, collected)
     assert rows(session) == {"x": "f", "folder/below": "f"}
-    place.sync()
+    sync(session, place)
     assert (root / "folder/below").exists()
     assert counts(session) == (2, 12)
 
@@ -236,7 +249,7 @@ def test_files_that_come_with_a_run_stay_but_are_no_changes(session: Session, pl
         place.lay("in", b"")
     with pytest.raises(Conflict):
         place.lay("edited/below", b"")
-    place.sync()
+    sync(session, place)
     assert place.collect().files_modified == 0
 
 
@@ -310,7 +323,7 @@ def test_paths_longer_than_a_row_of_an_index(session: Session, place: Workspace,
     names = [os.urandom(120).hex() for _ in range(16)]
     path = "/".join(names)
     upload(session, path, b"deep")
-    place.sync()
+    sync(session, place)
     assert place.collect().files_modified == 0
     with pytest.raises(Conflict):
         upload(session, "/".join(names[:-1]), b"a folder lies there")
