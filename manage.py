@@ -4,10 +4,15 @@
 import os
 import sys
 
+WITHOUT_WEB = ("worker", "beat")
+"""Commands that stay, and need neither API nor admin."""
+
 
 def main() -> None:
     """Runs the command that the arguments name."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "era_project.settings")
+    is_lean = len(sys.argv) > 1 and sys.argv[1] in WITHOUT_WEB
+    settings = "era_project.settings_without_web" if is_lean else "era_project.settings"
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", settings)
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

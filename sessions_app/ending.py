@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 
-from sessions_app import events, finishing, replies, run_object, run_rows
+from sessions_app import finishing, replies, run_object, run_rows
 from sessions_app.connections import Connection
 from sessions_app.replies import Reply
 
@@ -72,6 +72,8 @@ def end(connection: Connection, what: End, **parameters: Any) -> Sequence[Ended]
 
 def _tell(connection: Connection, ended: Sequence[Ended]) -> None:
     """Send last events and answers; whoever misses them asks the database."""
+    from sessions_app import events  # brings 8 MB, and beat seldom ends a run
+
     try:
         rows = run_rows.many(connection, [one.id for one in ended])
     except psycopg.Error as error:

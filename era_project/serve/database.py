@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Mapping
 
@@ -49,6 +50,7 @@ def prepare(plan: Plan, env: Mapping[str, str]) -> None:
 
 def main() -> None:
     """The program's body."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "era_project.settings")
     import django
 
     django.setup()

@@ -80,7 +80,6 @@ def environment(plan: Plan, *, port: int) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "MALLOC_ARENA_MAX": "2",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "DJANGO_SETTINGS_MODULE": "era_project.settings",
         "PORT": str(port),
         "ERA_STATE_DIR": str(place.state),
         "ERA_SECRETS": plan.conf.secrets or str(place.state / "secrets.json"),
