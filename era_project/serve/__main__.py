@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from era_project import conf, logs, secrets
+from era_project import conf, full_disk, logs, secrets
 from era_project.serve import joined, linux, listening, locks, messages, owner, records
 from era_project.serve.failures import CannotServe, RunsAlready, Stopped
 from era_project.serve.signals import Signals
@@ -32,6 +32,11 @@ def main() -> int:
     except conf.ConfError as error:
         sys.stderr.write(f"era: {error}\n")
         return 2
+    except OSError as error:
+        if error.errno not in full_disk.ERRNOS:
+            raise
+        sys.stderr.write(f"era: The disk of the state folder is full ({error}): free some space on it.\n")
+        return 1
     except CannotServe as error:
         sys.stderr.write(f"era: {error}\n")
         return error.exit_code

@@ -124,6 +124,10 @@ class Supervisor:
         self._write_note()
 
     def _write_note(self) -> None:
-        if self._note is not None:
-            pids = {name: records.identify(running.process.pid) for name, running in self._running.items()}
+        if self._note is None:
+            return
+        pids = {name: records.identify(running.process.pid) for name, running in self._running.items()}
+        try:
             records.write_parts(self._note, pids)
+        except OSError as error:  # the disk is full: the parts run all the same
+            logger.warning("the list of processes was not written: %s", error)

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from django.contrib.auth import get_user_model
+from django.db import transaction
 
 NAME = "admin"
 FILE_NAME = "admin-password"
@@ -23,11 +24,12 @@ def ensure(state_dir: Path) -> Path | None:
 def renew(state_dir: Path) -> Path:
     """Give the user ``admin`` a new password (and make it where it is missing); the file that has it."""
     password = secrets.token_urlsafe(PASSWORD_BYTES)
-    user, _ = get_user_model().objects.get_or_create(username=NAME, defaults={"is_staff": True, "is_superuser": True})
-    user.is_active = user.is_staff = user.is_superuser = True
-    user.set_password(password)
-    path = _written(state_dir / FILE_NAME, password)
-    user.save()
+    with transaction.atomic():  # no user without the file that has the password
+        user, _ = get_user_model().objects.get_or_create(username=NAME)
+        user.is_active = user.is_staff = user.is_superuser = True
+        user.set_password(password)
+        path = _written(state_dir / FILE_NAME, password)
+        user.save()
     return path
 
 
