@@ -23,9 +23,14 @@ SETTINGS = {
     "jit": "off",
     "io_method": "sync",
     "log_min_messages": "warning",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
     "unix_socket_permissions": "0770",
 }
-"""Source: the measurements of the embedded services; io_method=sync needs no worker processes."""
+"""Source: the measurements of the embedded services; io_method=sync needs no worker processes.
+
+The log must not hold what users send: statements, and the details of errors, would.
+"""
 
 ACCESS = "local all postgres reject\nlocal all all trust\n"
 """Whoever reaches the socket's folder is the server's own; nobody comes in as superuser."""
