@@ -19,6 +19,7 @@ from era_project import conf
 from era_project.errors import InvalidInput
 from sessions_app import run_object, run_rows, webhook_posts
 from sessions_app.models import Run, WebhookDelivery
+from sessions_app.outage import Outage
 from sessions_app.webhook_posts import Answered
 from storage_app import blobs
 from storage_app.objects import MissingObjectError
@@ -97,12 +98,14 @@ class Sender:
             self._thread.join(EACH_S * 4)
 
     def _work(self) -> None:
+        away = Outage(logger, "Webhooks cannot be sent")
         while not self._stopped.wait(EACH_S):
             try:
                 close_old_connections()
                 self._round()
+                away.worked()
             except (Error, OSError) as error:
-                logger.warning("Webhooks cannot be sent: %s", error, extra={"action": "webhooks_failed"})
+                away.failed(error)
             except Exception:
                 logger.exception("Sending webhooks failed.", extra={"action": "webhooks_failed"})
         connection.close()
