@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
+from era_project import full_disk
 from era_project.errors import (
     Denied,
     EraError,
@@ -57,9 +59,11 @@ def _known(exc: BaseException) -> EraError | None:
     if isinstance(exc, SuspiciousOperation):
         return InvalidInput("The request is malformed.")
     if isinstance(exc, (OperationalError, InterfaceError, psycopg.OperationalError)):
-        return Unavailable("The database cannot be reached; try again, and look at /health.")
+        return full_disk.unavailable("database", exc)
     if isinstance(exc, (redis.ConnectionError, redis.TimeoutError, BrokerError)):
-        return Unavailable("The broker cannot be reached; try again, and look at /health.")
+        return full_disk.unavailable("broker", exc)
+    if full_disk.is_told_by(exc):
+        return full_disk.disk_full()
     return _from_drf(exc)
 
 
@@ -134,9 +138,10 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's ``handler500``; Django has logged the traceback."""
-    error = EraError("An error of ours; the server's log has it under this answer's X-Request-Id.")
-    return response(error)
+    """Django's ``handler500``; Django has logged the traceback of what is being handled."""
+    raised = sys.exception()
+    known = _known(raised) if raised is not None else None
+    return response(known or EraError("An error of ours; the server's log has it under this answer's X-Request-Id."))
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -87,6 +87,7 @@ EVENTSTREAM_CHANNELMANAGER_CLASS = "sessions_app.events.RunChannels"
 CELERY_BROKER_URL = addresses.broker_url(_conf)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # Valkey refuses to hand out messages while its own log cannot be written
 CELERY_BROKER_TRANSPORT_OPTIONS = {"ack_emulation": False} if addresses.is_redis(CELERY_BROKER_URL) else {}
 CELERY_RESULT_BACKEND = None
 CELERY_RESULT_BACKEND_THREAD_SAFE = True  # there is none; else each thread's first run looks for one, 30 ms

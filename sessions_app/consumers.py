@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,11 @@ class Persistent(Consumer):
             conn.ensure_connection, interval_start=LOOK_S, interval_step=0, interval_max=LOOK_S
         )
         return super().ensure_connected(conn)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """The library's clean-up, then a pause: a broker that is there and refuses does so at once."""
+        super().on_connection_error_after_connected(exc)
+        time.sleep(LOOK_S)
 
 
 class Consumers:

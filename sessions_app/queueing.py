@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import psycopg
+
+from era_project import full_disk
 from era_project.conf import get as conf
 from era_project.errors import EraError, InvalidInput, LimitExceeded, NotFound, Unavailable
 from sessions_app import messages
@@ -46,6 +49,7 @@ VALUES (%(id)s, %(owner_id)s, %(session_id)s, %(session_name)s, %(seq)s, %(langu
 UNSENT = """
 UPDATE sessions_app_run SET status = 'expired', finished_at = now(), request = NULL, message = %s
 WHERE id = ANY(%s::uuid[]) AND status = 'queued' RETURNING id"""
+FORGET = "DELETE FROM sessions_app_run WHERE id = ANY(%s::uuid[]) AND status = 'queued' RETURNING id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def in_sessions(connection: Connection, rows: Sequence[NewRow]) -> Sequence[Base
         try:
             with connection.transaction():
                 head = _in_session(connection, row)
-        except EraError as refusal:
+        except (EraError, psycopg.OperationalError) as refusal:  # the others' rows stand, and will be run
             results[row.id] = refusal
         else:
             heads += [head] if head else []
@@ -150,6 +154,19 @@ def _publish(connection: Connection, heads: Sequence[Message]) -> dict[UUID, Bas
         messages.publish(heads)
     except messages.PUBLISH_ERRORS as error:
         logger.warning("The broker did not answer: %s", error, extra={"action": "publish_failed"})
-        ended = connection.execute(UNSENT, (NOT_SENT, [head.run_id for head in heads])).fetchall()
-        return {run_id: Unavailable(NOT_SENT, run_id=str(run_id)) for (run_id,) in ended}
+        is_full = full_disk.is_behind("broker", error)
+        ended = _end_unsent(connection, heads, full_disk.FULL if is_full else NOT_SENT)
+        if is_full:
+            return {run_id: full_disk.disk_full(run_id=str(run_id)) for run_id in ended}
+        return {run_id: Unavailable(NOT_SENT, run_id=str(run_id)) for run_id in ended}
     return {}
+
+
+def _end_unsent(connection: Connection, heads: Sequence[Message], message: str) -> list[UUID]:
+    """The ids of those of ``heads`` that nobody has claimed and nobody will; without room for new rows they go."""
+    ids = [head.run_id for head in heads]
+    try:
+        ended = connection.execute(UNSENT, (message, ids)).fetchall()
+    except psycopg.errors.DiskFull:
+        ended = connection.execute(FORGET, (ids,)).fetchall()
+    return [run_id for (run_id,) in ended]

@@ -14,11 +14,12 @@ from typing import NamedTuple, Self
 
 from django.db import connection, transaction
 
+from era_project.full_disk import disk_full
 from storage_app.models import Blob
-from storage_app.objects import Waiting, disk_errors, disk_full, spool_dir, store, write_all
+from storage_app.objects import Waiting, disk_errors, spool_dir, store, write_all
 
-RESERVE_BYTES = 8 << 20
-"""Uploads leave so much of the disk free: the database beside them stops when it cannot write."""
+RESERVE_BYTES = 32 << 20
+"""Uploads leave so much of the disk free: the database beside them stops without room for two segments of its log."""
 
 _TOUCH = f"""
 INSERT INTO {Blob._meta.db_table} (sha256, size, touched_at)

@@ -13,7 +13,8 @@ from minio import Minio
 from minio.error import InvalidResponseError, S3Error, ServerError
 
 from era_project.conf import Conf
-from storage_app.objects import CHUNK_BYTES, MissingObjectError, Waiting, disk_full, missing, store_down
+from era_project.full_disk import disk_full
+from storage_app.objects import CHUNK_BYTES, MissingObjectError, Waiting, missing, store_down
 
 MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchBucket"})
 FULL = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"})

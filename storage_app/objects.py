@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -13,9 +12,9 @@ from typing import NamedTuple, Protocol
 
 from era_project import conf
 from era_project.errors import EraError, Unavailable
+from era_project.full_disk import ERRNOS, disk_full
 
 CHUNK_BYTES = 256 * 1024
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class MissingObjectError(EraError):
@@ -60,7 +59,7 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in ERRNOS:
             raise disk_full() from error
         raise
 
@@ -68,13 +67,6 @@ def disk_errors() -> Iterator[None]:
 def missing(sha256: str) -> MissingObjectError:
     """The error of bytes that are gone."""
     return MissingObjectError(f"The object store has lost the bytes {sha256}.")
-
-
-def disk_full() -> EraError:
-    """The error of a server without room."""
-    return Unavailable(
-        "The server's storage is full; nothing was changed. Free some space on it and try again.", code="DISK_FULL"
-    )
 
 
 def store_down(reason: str) -> EraError:

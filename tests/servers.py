@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Launch:
-    """Which Python runs which checkout, as which user (None: the tests' own)."""
+    """Which Python runs which checkout, as which user (None: the tests' own), by which program that runs others."""
 
     python: Path = Path(sys.executable)
     code: Path = ROOT
     uid: int | None = None
+    by: Sequence[str] = ()
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Server:
         settings = {**clean, **env, "ERA_STATE_DIR": str(state), "PORT": str(port)}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [str(launch.python), "-m", "era_project.serve"],
+                [*launch.by, str(launch.python), "-m", "era_project.serve"],
                 env=settings,
                 cwd=launch.code,
                 user=launch.uid,

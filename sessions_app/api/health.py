@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -30,22 +30,25 @@ async def health(request: HttpRequest) -> HttpResponse:
     """The state of the parts; 503 when one is down."""
     names = list(parts.CHECKS)
     *found, sandbox = await asyncio.gather(*(ask(parts.CHECKS[name]) for name in names), ask(parts.sandbox))
-    checks = {name: "ok" if answer is not None else "down" for name, answer in zip(names, found, strict=True)}
-    is_well = all(answer is not None for answer in found)
+    down = {name: answer for name, answer in zip(names, found, strict=True) if isinstance(answer, Exception)}
     body = {
-        "status": "healthy" if is_well else "unhealthy",
+        "status": "unhealthy" if down else "healthy",
         "timestamp": moment(timezone.now()),
         "version": VERSION,
-        "checks": checks,
-        "sandbox": sandbox or None,
+        "checks": {name: "down" if name in down else "ok" for name in names},
+        "sandbox": None if isinstance(sandbox, Exception) else sandbox or None,
     }
-    if not is_well:
-        body |= {
-            "error": "Unavailable",
-            "message": f"Down: {', '.join(name for name in names if checks[name] != 'ok')}.",
-            "code": "UNAVAILABLE",
-        }
-    return answers.json(body, status=200 if is_well else 503, headers={"Cache-Control": "no-store"})
+    if down:
+        body |= _reason(down)
+    return answers.json(body, status=503 if down else 200, headers={"Cache-Control": "no-store"})
+
+
+def _reason(down: Mapping[str, Exception]) -> dict[str, str]:
+    """The error's keys of an answer that names the parts that are down, and a full disk where that is why."""
+    message, code = f"Down: {', '.join(down)}.", "UNAVAILABLE"
+    if any(parts.is_for_want_of_room(name, error) for name, error in down.items()):
+        message, code = f"{message} The server's storage is full: free some space on it.", "DISK_FULL"
+    return {"error": "Unavailable", "message": message, "code": code}
 
 
 @takes("GET")
@@ -55,7 +58,7 @@ async def live(request: HttpRequest) -> HttpResponse:
 
 
 async def ask(question: Callable[[], Any]) -> Any:
-    """The answer; None if it failed or did not come in time."""
+    """The answer, or the exception if it failed or did not come in time."""
     under_way = _asked.get(question)
     if under_way is None or under_way.done():
         under_way = _pool.submit(contextvars.copy_context().run, question)
@@ -64,4 +67,4 @@ async def ask(question: Callable[[], Any]) -> Any:
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(under_way)), DEADLINE_S)
     except Exception as error:
         parts.report(question, error)
-        return None
+        return error

@@ -7,7 +7,7 @@ import secrets
 import redis
 from django.conf import settings
 
-from era_project.errors import Unavailable
+from era_project import full_disk
 from sessions_app import connections
 from sessions_app.models import Session
 from sessions_app.services import nodes
@@ -30,7 +30,7 @@ def save(session: Session, *, wait_s: float = SAVE_S) -> bool:
     try:
         answer = _client(wait_s).blpop([reply_to], timeout=wait_s)
     except (redis.RedisError, OSError) as error:
-        raise Unavailable("The broker cannot be reached; try again, and look at /health.") from error
+        raise full_disk.unavailable("broker", error) from error
     return answer is not None and answer[1] == b"1"
 
 

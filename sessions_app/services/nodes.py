@@ -8,7 +8,7 @@ from typing import Any
 import redis
 from django.db.models.functions import Now
 
-from era_project.errors import Unavailable
+from era_project import full_disk
 from sessions_app import control
 from sessions_app.models import Node
 
@@ -32,4 +32,4 @@ def send(node: str, command: Mapping[str, Any]) -> None:
     try:
         control.send(node, command)
     except (redis.RedisError, OSError) as error:
-        raise Unavailable("The broker cannot be reached; try again, and look at /health.") from error
+        raise full_disk.unavailable("broker", error) from error

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db import close_old_connections, connection
 
+from era_project import full_disk
 from sessions_app import connections
 from sessions_app.services import nodes
 from storage_app import objects
@@ -42,6 +43,8 @@ def object_store() -> bool:
 
 
 CHECKS: Mapping[str, Callable[[], bool]] = {"postgres": postgres, "broker": broker, "objects": object_store}
+STORES = {"postgres": "database", "broker": "broker"}
+"""Those that the server may run itself, in the words of :mod:`era_project.full_disk`."""
 
 
 def sandbox() -> dict[str, Any]:
@@ -52,6 +55,11 @@ def sandbox() -> dict[str, Any]:
     close_old_connections()
     enforced = [node.enforced for node in nodes.alive() if node.enforced]
     return dict(min(enforced, key=lambda told: len(told.get("limits", ())), default={}))
+
+
+def is_for_want_of_room(part: str, error: Exception) -> bool:
+    """Whether a full disk keeps ``part``, a name of :data:`CHECKS`, from answering."""
+    return full_disk.is_behind(STORES[part], error) if part in STORES else full_disk.is_told_by(error)
 
 
 def report(question: Callable[[], Any], error: Exception) -> None:

@@ -10,8 +10,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from era_project import full_disk
 from era_project.conf import get as conf
-from era_project.errors import EraError, Unavailable
+from era_project.errors import EraError
 from sessions_app import queueing, replies, sealing, writer
 from sessions_app.queueing import NewRow
 from sessions_app.run_object import Finished
@@ -128,7 +129,7 @@ def _settle(order: Future[None], run_id: UUID, accepted: Future[None]) -> None:
         accepted.set_result(None)
         return
     if not isinstance(refusal, EraError):
-        fault, refusal = refusal, Unavailable("The database cannot be reached; try again, and look at /health.")
+        fault, refusal = refusal, full_disk.unavailable("database", refusal)
         refusal.__cause__ = fault
     replies.mine().fail(run_id, refusal)
     accepted.set_exception(refusal)
