@@ -1,5 +1,1 @@
 """Slots: namespaces built once and proved untouched after every run."""
-
-from runners.backends.slot.backend import SlotBackend
-
-__all__ = ["SlotBackend"]

@@ -108,7 +108,7 @@ def test_compiling_has_a_limit_of_its_own(runner: Runner) -> None:
 
 
 def test_booted_ahead_child_serves_and_is_replaced(runner: Runner) -> None:
-    from runners.backends.slot import SlotBackend
+    from runners.backends.slot.backend import SlotBackend
 
     backend = runner._backend
     assert isinstance(backend, SlotBackend)
@@ -118,7 +118,8 @@ def test_booted_ahead_child_serves_and_is_replaced(runner: Runner) -> None:
 
 
 def test_a_language_is_booted_ahead_while_it_is_in_use(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runners.backends.slot import SlotBackend, stock
+    from runners.backends.slot import stock
+    from runners.backends.slot.backend import SlotBackend
 
     backend = runner._backend
     assert isinstance(backend, SlotBackend)
@@ -134,7 +135,7 @@ def test_a_language_is_booted_ahead_while_it_is_in_use(runner: Runner, monkeypat
 
 
 def test_a_booted_child_that_dies_is_not_handed_out(runner: Runner) -> None:
-    from runners.backends.slot import SlotBackend
+    from runners.backends.slot.backend import SlotBackend
 
     backend = runner._backend
     assert isinstance(backend, SlotBackend)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from runners.backends.slot import SlotBackend, pool, worlds
+from runners.backends.slot import pool, worlds
+from runners.backends.slot.backend import SlotBackend
 from runners.runner import Runner
 from runners.types import Limits, RunSpec, SandboxUnavailable, Status
 from tests import boxes, stack
