@@ -15,8 +15,6 @@ FILE, FOLDER, LINK = "f", "d", "l"
 class Cursor(Protocol):
     """What is needed of a cursor, Django's or psycopg's."""
 
-    rowcount: int
-
     def execute(self, query: Any, params: Any = None) -> Any:
         """Runs one statement."""
 
@@ -99,8 +97,6 @@ def apply(cursor: Cursor, session_id: int, change: Change, *, uploaded: bool = F
     """
     cursor.execute("SELECT files_version FROM sessions_app_session WHERE id = %s FOR NO KEY UPDATE", [session_id])
     version = _only(cursor.fetchone(), session_id)
-    if not change.upserts and not change.deletes:
-        return version
     if version != change.seen_version:
         change = _reconciled(change, _kinds(cursor, session_id))
     gone = {*change.deletes, *(row.path for row in change.upserts)}

@@ -117,12 +117,17 @@ def _answer(final: Final) -> run_object.Finished | None:
 
 def publish_next(connection: Connection, session_ids: Sequence[int]) -> None:
     """Send the runs whose turn has come. A broker that is away is no error here: the reaper sends them again."""
-    send(
-        [
-            Message(str(run_id), messages.queue_of(language, node))
-            for run_id, language, node in connection.execute(NEXT, (list(session_ids),)).fetchall()
-        ]
-    )
+    send_next(connection.execute(NEXT, (array(session_ids),)).fetchall())
+
+
+def send_next(found: Iterable[tuple[Any, ...]]) -> None:
+    """Send the runs that :data:`NEXT` found."""
+    send([Message(str(run_id), messages.queue_of(language, node)) for run_id, language, node in found])
+
+
+def array(numbers: Iterable[int]) -> str:
+    """``numbers`` as a parameter; the driver is slow at arrays."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def send(heads: Sequence[Message]) -> None:

@@ -12,12 +12,12 @@ import psycopg
 from django.db import connection, transaction
 
 from era_project.conf import get as conf
-from sessions_app import data_text, finishing, messages, workspace
+from sessions_app import connections, data_text, finishing, workspace
 from sessions_app.finishing import Final
-from sessions_app.messages import Message
 from sessions_app.workspace import Collected
 
-LOCK = "SELECT data FROM sessions_app_session WHERE id = %s FOR NO KEY UPDATE"
+HOLD = "SELECT id FROM sessions_app_session WHERE id = %s FOR NO KEY UPDATE"
+DATA = "SELECT data FROM sessions_app_session WHERE id = %s FOR NO KEY UPDATE"
 SET_DATA = "UPDATE sessions_app_session SET data = %s, updated_at = now() WHERE id = %s"
 
 COLUMNS = frozenset({"data", "state", "node", "snapshot", "snapshot_lost", "lost_reason"})
@@ -46,7 +46,7 @@ def merge(session_id: int, update_data: str) -> Data:
         LookupError: the session is gone.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(LOCK, [session_id])
+        cursor.execute(DATA, [session_id])
         (text,) = _only(cursor.fetchone(), session_id)
         merged = data_text.merge(text, update_data)
         limit = conf().max_data_bytes
@@ -68,38 +68,45 @@ def end(session_id: int, final: Final, collected: Collected | None, columns: Map
     Returns:
         Whether it counts; False where the run had been ended by somebody else: then nothing is written.
     """
-    with transaction.atomic(), connection.cursor() as cursor, _planned_once() as planned:
-        exists = planned.execute(LOCK, [session_id]).fetchone() is not None
-        if not planned.execute(finishing.FINISH, finishing.parameters([final])).fetchall():
-            if collected is not None:
-                collected.version = None  # an earlier try may have set it and come to nothing
-            return False
-        if exists:
-            if collected is not None:
-                workspace.apply(session_id, collected, cursor)
-            cursor.execute(*_update(session_id, columns))
-        waiting = planned.execute(finishing.NEXT, [[session_id]]).fetchall()
-        heads = [Message(str(run_id), messages.queue_of(language, node)) for run_id, language, node in waiting]
-    finishing.send(heads)
-    return True
+    row, node = finishing.parameters([final])
+    is_changed = collected is not None and collected.is_change
+    with _undressed() as raw, connections.together(raw, size=len(row), is_read=is_changed):
+        held = psycopg.Cursor(raw).execute(HOLD, [session_id])
+        ended = psycopg.Cursor(raw).execute(_end(columns), [row, node, *_values(columns), session_id])
+        if collected is not None and is_changed and ended.fetchone() and held.fetchone():
+            workspace.apply(session_id, collected, psycopg.Cursor(raw))
+        waiting = psycopg.Cursor(raw).execute(finishing.NEXT, [finishing.array([session_id])])
+    finishing.send_next(waiting.fetchall())
+    counts = ended.rowcount == 1
+    if collected is not None:
+        collected.counts = counts
+    return counts
 
 
 @contextlib.contextmanager
-def _planned_once() -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
-    """A cursor in Django's transaction whose statements Postgres plans once: Django's own sends each as a new text.
+def _undressed() -> Iterator[connections.Connection]:
+    """The driver's own connection: Postgres plans its statements once; Django sends each as a new text.
 
     Source: measured, planning was most of what a session's final row cost.
     """
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        yield cursor
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        yield connection.connection
 
 
-def _update(session_id: int, columns: Mapping[str, Any]) -> tuple[str, list[Any]]:
+def _end(columns: Mapping[str, Any]) -> str:
+    """The final row and, where it counts, the session's; one row if it does."""
     if unknown := columns.keys() - COLUMNS:
         raise ValueError(f"no columns of a session that a run changes: {sorted(unknown)}")
-    names = ["last_run_at = now()", *(f"{name} = %s{'::jsonb' * (name in AS_JSON)}" for name in columns)]
-    values = [msgspec.json.encode(value).decode() if name in AS_JSON else value for name, value in columns.items()]
-    return f"UPDATE sessions_app_session SET {', '.join(names)} WHERE id = %s", [*values, session_id]
+    changes = ["last_run_at = now()", *(f"{name} = %s{'::jsonb' * (name in AS_JSON)}" for name in columns)]
+    return f"""
+WITH final AS ({finishing.FINISH}),
+    session AS (UPDATE sessions_app_session SET {", ".join(changes)} WHERE id = %s AND EXISTS (SELECT FROM final))
+SELECT id FROM final"""
+
+
+def _values(columns: Mapping[str, Any]) -> list[Any]:
+    return [msgspec.json.encode(value).decode() if name in AS_JSON else value for name, value in columns.items()]
 
 
 def _only(row: tuple[Any, ...] | None, session_id: int) -> tuple[Any, ...]:

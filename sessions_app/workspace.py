@@ -32,13 +32,20 @@ class Collected:
         changes: what the run created, changed and deleted: files and links.
         warnings: what was dropped, and why; one sentence each.
         change: the rows.
-        version: the session's ``files_version`` after :func:`apply`; of a run that changed nothing the one that it saw.
+        version: the session's ``files_version`` after :func:`apply`.
+        counts: whether the run does, so that what it did stays.
     """
 
     changes: Changes = field(default_factory=Changes)
     warnings: tuple[str, ...] = ()
     change: Change = field(default_factory=Change)
     version: int | None = None
+    counts: bool = False
+
+    @property
+    def is_change(self) -> bool:
+        """Whether there are rows to write; they may be of files that came with the run."""
+        return bool(self.change.upserts or self.change.deletes)
 
     @property
     def files_modified(self) -> int:
@@ -52,9 +59,7 @@ def apply(session_id: int, collected: Collected, cursor: entries.Cursor) -> None
     Raises:
         LookupError: the session was deleted meanwhile.
     """
-    change = collected.change
-    is_empty = not change.upserts and not change.deletes
-    collected.version = change.seen_version if is_empty else entries.apply(cursor, session_id, change)
+    collected.version = entries.apply(cursor, session_id, collected.change)
 
 
 class Workspace:
@@ -103,9 +108,9 @@ class Workspace:
             LookupError: the session is gone.
         """
         if self._last is not None:
-            if self._last.version is None:
-                self._version = -1  # the run did not count: nothing that it did to the files stays
-            elif self._last.version == self._version + 1:
+            if not self._last.counts:
+                self._version = -1  # nothing that it did to the files stays
+            elif self._last.version == self._version + 1:  # else others changed them too
                 self._version = self._last.version
         self._last = None
         if self._version >= version:

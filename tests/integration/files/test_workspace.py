@@ -36,8 +36,10 @@ def remove(session: Session, path: str) -> None:
 
 
 def apply(session: Session, collected: Collected) -> None:
-    with transaction.atomic(), connection.cursor() as cursor:
-        workspace.apply(session.pk, collected, cursor)
+    if collected.is_change:
+        with transaction.atomic(), connection.cursor() as cursor:
+            workspace.apply(session.pk, collected, cursor)
+    collected.counts = True
 
 
 def sync(session: Session, place: Workspace) -> tuple[str, ...]:
