@@ -87,8 +87,8 @@ class Conf:
         default=0,
         metadata=_meta(
             "ERA_UID_BASE",
-            "Root only: first host uid of this server's block of 1,024.",
-            shown="a free block is taken",
+            "Root only: first host uid of this server's; it takes six for each slot, 1,024 at least.",
+            shown="free ones are taken",
         ),
     )
     slots: str = field(
@@ -222,6 +222,11 @@ class Conf:
         default="",
         metadata=_meta("ERA_RUN_DIR", "Scratch folder with a short path.", shown="`run` in the state folder"),
     )
+
+    @property
+    def one_shot_slots(self) -> int:
+        """Four for each core, at least eight: built on demand, so that four spinning runs leave room for others."""
+        return self.slot_count or max(8, 4 * (os.cpu_count() or 1))
 
     @property
     def secrets_file(self) -> Path:

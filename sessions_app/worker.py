@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 import logging
-import os
 import resource
 import threading
 from collections.abc import Iterable, Mapping
@@ -183,11 +182,6 @@ def runner_config(options: Options) -> RunnerConfig:
             cpu_count=conf.default_cpu, memory_mib=conf.default_memory_mib, wall_time_s=conf.default_timeout_s
         ),
     )
-
-
-def default_slots() -> int:
-    """Four for each core, at least eight: they are built on demand, and four spinning runs leave room for others."""
-    return settings.get().slot_count or max(8, 4 * (os.cpu_count() or 1))
 
 
 class Ready:

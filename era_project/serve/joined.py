@@ -53,6 +53,6 @@ def _plan(conf: Conf, owner: Server) -> Plan:
         linux.enter_mount_namespace(descriptor)
     finally:
         os.close(descriptor)
-    block = UidBlock(owner.web_uid - UidBlock(0, -1).web, -1)
+    block = UidBlock(owner.web_uid - UidBlock(0).web)
     where = place.inside(Path(owner.home))
     return dataclasses.replace(Plan(conf=conf, place=where, block=block, cgroup=owner.cgroup))

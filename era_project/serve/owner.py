@@ -82,7 +82,7 @@ def _claim(conf: Conf) -> UidBlock:
     """The block of the last start where it is free: then nothing changes its owner."""
     last = conf.state_dir / LAST_BLOCK
     liked = int(last.read_text()) if last.exists() else 0
-    block = uids.claim(conf.uid_base, liked=liked)
+    block = uids.claim(uids.needed(conf), base=conf.uid_base, liked=liked)
     last.write_text(f"{block.base}\n")
     return block
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runners import tree
+from runners import tree, uids
 from runners.backends.base import Hooks
-from runners.backends.slot import driven, modes, oneshot, uids
+from runners.backends.slot import driven, modes, oneshot
 from runners.backends.slot.cgroups import Cgroups, remove_stale
 from runners.backends.slot.handover import give
 from runners.backends.slot.keeper import Keeper
@@ -154,8 +154,10 @@ class SlotBackend:
         if self._config.uid_base is not None:
             base, count = self._config.uid_base, self._config.uid_count
         else:
-            self._parts.block = uids.claim()
-            base, count = self._parts.block.base, self._parts.block.count
+            self._parts.block = block = uids.claim(wanted)
+            if block is None:
+                raise OSError(f"no {wanted} free host uids in a row are left here")
+            base, count = block.base, block.count
         if count < wanted:
             raise OSError(f"{count} host uids are too few: {wanted} are needed")
         return base, count

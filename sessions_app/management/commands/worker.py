@@ -42,10 +42,10 @@ class Command(BaseCommand):
         if unknown := set(languages) - set(LANGUAGES):
             raise CommandError(f"No such language: {', '.join(sorted(unknown))}. There are {', '.join(LANGUAGES)}.")
         wait_for_migrations()
-        from sessions_app.worker import Options, Worker, default_slots
+        from sessions_app.worker import Options, Worker
 
         name = options["name"] or conf.get().node_name
-        worker = Worker(Options(name, languages, options["slots"] or default_slots(), options["embedded"]))
+        worker = Worker(Options(name, languages, options["slots"] or conf.get().one_shot_slots, options["embedded"]))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: worker.stop())
         try:

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from era_project import conf
+from era_project.serve import uids
 from runners.backends.slot import pool, worlds
 from runners.backends.slot.backend import SlotBackend
-from runners.runner import Runner
+from runners.runner import PARKED, Runner
 from runners.types import Limits, RunSpec, SandboxUnavailable, Status
+from sessions_app import worker
 from tests import boxes, stack
 from tests.boxes import output
 from tests.waiting import wait_until
@@ -224,6 +227,23 @@ def test_strict_reuses_nothing(tmp_path: Path) -> None:
 def test_unavailable_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SandboxUnavailable, match=r"No sandbox can be built here \(root: .*few"):
         boxes.start_runner(tmp_path, "root", uid_base=1_950_000_000, uid_count=3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has uids to give")
+@pytest.mark.parametrize("slots", [8, 500])
+def test_the_uids_that_serve_claims_are_enough_for_its_slots(tmp_path: Path, slots: int) -> None:
+    settings = conf.load({"ERA_SLOT_COUNT": str(slots)})
+    config = worker.runner_config(worker.Options("many", ("python",), settings.one_shot_slots, True))
+    block = uids.claim(uids.needed(settings))
+    live, parked = config.live, dict(PARKED)
+    given = {"uid_base": block.slots, "uid_count": block.slot_count, "languages": ("python",)}
+    runner = boxes.start_runner(tmp_path, "root", slots=slots, live=live, parked=parked, **given)
+    try:
+        assert output(runner.run(RunSpec("python", "print(1)"))) == "1"
+    finally:
+        runner.close()
+        for lock in block.locks:
+            os.close(lock)
 
 
 def test_enforcement_and_versions(runner: Runner) -> None:

@@ -4,31 +4,31 @@ import os
 
 import pytest
 
+from era_project import conf
 from era_project.serve import uids
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has uids to give")
 
 
-def test_two_servers_never_share_a_block() -> None:
-    first, second = uids.claim(), uids.claim()
+def test_more_slots_take_more_uids() -> None:
+    usual, many = (conf.load(given) for given in ({}, {"ERA_SLOT_COUNT": "500", "ERA_LIVE_MAX": "100"}))
+    assert uids.needed(usual) <= uids.needed(many)
+    block = uids.claim(uids.needed(many))
     try:
-        assert abs(first.base - second.base) >= uids.BLOCK
+        assert block.slot_count >= 2 * (3 * 500 + 100)
+        assert len({block.postgres, block.valkey, block.web, *range(block.slots, block.base + block.count)}) > 3000
     finally:
-        os.close(first.lock)
-        os.close(second.lock)
+        for lock in block.locks:
+            os.close(lock)
 
 
-def test_the_block_of_the_last_start_is_taken_again_when_it_is_free() -> None:
-    # A base that no server comes to by itself: others claim and free blocks at the same time.
-    base = uids.LAST_OF_FULL_MAP + os.getpid()
-    again = uids.claim(liked=base)
-    other = uids.claim(liked=base)
+def test_what_cannot_be_had_is_told_with_its_remedy() -> None:
+    block = uids.claim()
     try:
-        assert again.base == base
-        assert other.base != base
         with pytest.raises(uids.UidsError, match="ERA_UID_BASE"):
-            uids.claim(base)
+            uids.claim(base=block.base)
+        with pytest.raises(uids.UidsError, match="ERA_SLOT_COUNT"):
+            uids.claim(1 << 30)
     finally:
-        os.close(again.lock)
-        os.close(other.lock)
-        (uids.FOLDER / str(base)).unlink()
+        for lock in block.locks:
+            os.close(lock)
