@@ -41,10 +41,12 @@ class Publisher:
     """Sends what feeds hold when it is due. All state of feeds but their decoders is under its lock."""
 
     def __init__(self) -> None:
-        lock = threading.Lock()
-        self._changed = threading.Condition(lock)
-        self._progress = threading.Condition(lock)
-        """Something was sent, or Valkey went away: whoever waits for room or for the end looks again."""
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        """Something is being sent, or Valkey went away: whoever waits for room looks again."""
+        self._ends: dict[Feed, threading.Condition] = {}
+        """Who waits for the end of a feed: each for its own, or the end of one of 500 would wake 499 for nothing."""
         self._feeds: set[Feed] = set()
         self._thread: threading.Thread | None = None
         self._wakes_at = NEVER
@@ -60,7 +62,7 @@ class Publisher:
             self._feeds.add(feed)
             self._wake(feed)
             while feed.merged.pending_bytes > BEHIND_BYTES and self._away_until <= time.monotonic():
-                self._progress.wait(AWAY_S)
+                self._room.wait(AWAY_S)
             if feed.merged.pending_bytes > BEHIND_BYTES:
                 self._collect(feed)
 
@@ -89,8 +91,10 @@ class Publisher:
             self._feeds.add(feed)
             self._wake(feed)
             deadline = feed.latest_at + FINISH_S
+            end = self._ends[feed] = threading.Condition(self._lock)
             while feed in self._feeds and self._away_until <= (now := time.monotonic()) < deadline:
-                self._progress.wait(deadline - now)
+                end.wait(deadline - now)
+            del self._ends[feed]
 
     def drop(self, feed: Feed) -> None:
         """Forget a feed."""
@@ -136,7 +140,7 @@ class Publisher:
                     pause = self._wakes_at - time.monotonic()
                     self._changed.wait(None if pause == NEVER else max(pause, 0))
                 self._wakes_at = 0.0
-                self._progress.notify_all()
+                self._room.notify_all()
             for feed in due:
                 self._send(feed)
 
@@ -164,7 +168,7 @@ class Publisher:
             self._away_until = 0.0
             if feed.is_final and not feed.waiting:
                 self._feeds.discard(feed)
-            self._progress.notify_all()
+                self._tell(feed)
 
     def _look_for_followers(self, feed: Feed) -> None:
         """Long output that nobody asked for is sent only while somebody follows; its record will have it."""
@@ -182,7 +186,13 @@ class Publisher:
             feed.shorten()
             if feed.is_final and now > feed.latest_at + GIVE_UP_S:
                 self._feeds.discard(feed)
-            self._progress.notify_all()
+            self._room.notify_all()
+            for waiting in self._ends:
+                self._tell(waiting)
+
+    def _tell(self, feed: Feed) -> None:
+        if end := self._ends.get(feed):
+            end.notify()
 
 
 @functools.cache
