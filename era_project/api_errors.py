@@ -62,6 +62,8 @@ def _known(exc: BaseException) -> EraError | None:
         return full_disk.unavailable("database", exc)
     if isinstance(exc, (redis.ConnectionError, redis.TimeoutError, BrokerError)):
         return full_disk.unavailable("broker", exc)
+    if isinstance(exc, TimeoutError):
+        return Unavailable("A part of the server does not answer in time; try again, and look at /health.")
     if full_disk.is_told_by(exc):
         return full_disk.disk_full()
     return _from_drf(exc)

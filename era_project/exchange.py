@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -9,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from era_project import api_errors, conf, guard, request_ids
-from era_project.errors import NotAvailable, TooLarge
+from era_project.errors import NotAvailable, TooLarge, Unavailable
 from sessions_app.api import answers
 from sessions_app.api.body_bytes import Gone, Message, Receive, Scope, Send
 
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+STOPPING = "The server is stopping, or starting anew; try again."
 QUIET = frozenset(("/health", "/health/live"))
 """Paths that probes ask for without any credentials."""
 
@@ -60,6 +62,10 @@ async def answer(route: App, scope: Scope, receive: Receive, send: Send) -> None
         await _guarded(route, {**scope, "method": "GET", "era.head": True} if method == "HEAD" else scope, receive, out)
     except Gone:
         return
+    except asyncio.CancelledError:  # uvicorn's patience is over
+        if not out.status:
+            await _fail(Unavailable(STOPPING), out)
+        raise
     except Exception as exc:
         await _fail(exc, out)
     finally:

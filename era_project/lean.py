@@ -24,12 +24,17 @@ from era_project import api_errors, conf
 from era_project.errors import InvalidInput, MethodNotAllowed
 from sessions_app.api import body_bytes
 from sessions_app.api.body_bytes import Message, Receive, Scope, Send
+from sessions_app.outage import ANSWER_WITHIN_S
 
 QUICK_THREADS = 4
 """Threads of the plain views: each keeps one database connection. Source: the stack study, four fixed executors."""
 
 PATIENT_THREADS = 12
 """Threads of views that may wait seconds for a run to end, so that they hold up nobody else."""
+
+PATIENCE_S = 60.0
+WAITING = ("POST", "DELETE")
+"""How long those may take, all in all, and the methods that do."""
 
 WATCH_AFTER_S = 0.03
 """Before that nobody looks whether the client is still there: a task for each short run would cost more than it tells."""
@@ -102,8 +107,10 @@ class LeanHandler:
         if inspect.iscoroutinefunction(view):
             return await _watched(view, request, kwargs, receive)
         pool = self._patient if getattr(view.cls, "patient", False) else self._quick
+        wait_s = PATIENCE_S if pool is self._patient and scope["method"] in WAITING else ANSWER_WITHIN_S
         call = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(pool, call, _sync, view, request, args, kwargs)
+        async with asyncio.timeout(wait_s):
+            return await asyncio.get_running_loop().run_in_executor(pool, call, _sync, view, request, args, kwargs)
 
 
 def _sync(view: View, request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponseBase:

@@ -22,6 +22,7 @@ from django_eventstream.event import Event as StoredEvent
 
 from sessions_app import events
 from sessions_app.models import Run
+from sessions_app.outage import ANSWER_WITHIN_S
 
 logger = logging.getLogger(__name__)
 
@@ -143,8 +144,14 @@ class Hub:
         return events.stored(channel, *rows[0]).id if rows else 0
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
-        """Call something that may use the database."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._with_database, function, args)
+        """Call something that may use the database.
+
+        Raises:
+            TimeoutError: the database stands still.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            return await loop.run_in_executor(self._threads, self._with_database, function, args)
 
     def _with_database(self, function: Callable[..., T], args: tuple[Any, ...]) -> T:
         self._connections.add(connections["default"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import time
 
+ANSWER_WITHIN_S = 20.0
+"""A database that stands still is waited for so long; then callers are told so."""
+
 
 class Outage:
     """One thing that may fail for a while; for one thread."""

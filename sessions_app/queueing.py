@@ -23,6 +23,10 @@ FULL_RETRY_S = 5
 """What ``Retry-After`` says when a session's queue is full."""
 NOT_SENT = "The broker cannot be reached, so the run was not started; try again, and look at /health."
 
+TOO_LATE = "The database took too long to take the run, so it was not started; try again, and look at /health."
+
+_withdrawn: set[UUID] = set()
+
 INSERT = """
 INSERT INTO sessions_app_run (id, owner_id, session_name, language, code, request, timeout_s, cpu_count, memory_mib,
     streamed, interactive, detached, webhook, reply_to, queue_until, published_at)
@@ -76,11 +80,21 @@ class NewRow:
     queue_timeout_s: float
 
 
+def withdraw(run_id: UUID) -> None:
+    """Have a run not sent whose row is not written yet: its caller was told so."""
+    _withdrawn.add(run_id)
+
+
+def settled(run_id: UUID) -> None:
+    """The row of a run that was withdrawn is written, or never will be."""
+    _withdrawn.discard(run_id)
+
+
 def one_shots(connection: Connection, rows: Sequence[NewRow]) -> Sequence[BaseException | None]:
     """A flush of the writer: insert ``rows``, then publish them."""
     _insert(connection, rows)
     heads = [Message(str(row.id), messages.queue_of(row.language, None)) for row in rows]
-    unsent = _publish(connection, heads)
+    unsent = _send(connection, heads)
     return [unsent.get(row.id) for row in rows]
 
 
@@ -96,7 +110,7 @@ def in_sessions(connection: Connection, rows: Sequence[NewRow]) -> Sequence[Base
             results[row.id] = refusal
         else:
             heads += [head] if head else []
-    results |= _publish(connection, heads)
+    results |= _send(connection, heads)
     return [results.get(row.id) for row in rows]
 
 
@@ -144,6 +158,16 @@ def _full(queued: int) -> LimitExceeded:
         limit=conf().max_queued_runs,
         retry_after=FULL_RETRY_S,
     )
+
+
+def _send(connection: Connection, heads: Sequence[Message]) -> dict[UUID, BaseException]:
+    """:func:`_publish`, but for runs that were withdrawn."""
+    if not _withdrawn:
+        return _publish(connection, heads)
+    late = [head for head in heads if UUID(head.run_id) in _withdrawn]
+    ended = _end_unsent(connection, late, TOO_LATE)
+    told = {run_id: Unavailable(TOO_LATE, run_id=str(run_id)) for run_id in ended}
+    return told | _publish(connection, [head for head in heads if head not in late])
 
 
 def _publish(connection: Connection, heads: Sequence[Message]) -> dict[UUID, BaseException]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
@@ -16,6 +16,7 @@ from era_project.errors import InvalidInput, MethodNotAllowed, RangeNotSatisfiab
 from sessions_app import paths
 from sessions_app.api import answers, downloads
 from sessions_app.api.body_bytes import Gone, Receive, Scope, Send
+from sessions_app.outage import ANSWER_WITHIN_S
 from sessions_app.services import files, owners
 from sessions_app.services.preconditions import Precondition
 from storage_app.blobs import Upload
@@ -48,7 +49,7 @@ async def files_app(scope: Scope, receive: Receive, send: Send, *, session: str,
     elif scope["method"] == "PUT":
         await _put(scope, receive, send, _Target(session, name, _precondition(scope)))
     elif scope["method"] == "DELETE":
-        await _in_thread(_delete, _Target(session, name, _precondition(scope)))
+        await _in_time(_delete, _Target(session, name, _precondition(scope)))
         await answers.send_json(send, 200, orjson.dumps({"success": True, "path": name}))
     else:
         raise MethodNotAllowed("Files are read by GET, written by PUT and removed by DELETE.", allow=METHODS)
@@ -65,7 +66,7 @@ class _Target:
 
 async def _list(scope: Scope, send: Send, session: str) -> None:
     prefix = _prefix(scope)
-    body = await _in_thread(_listed, session, prefix)
+    body = await _in_time(_listed, session, prefix)
     await answers.send_json(send, 200, body)
 
 
@@ -90,7 +91,7 @@ async def _get(scope: Scope, send: Send, session: str, path: str) -> None:
     )
     is_head = bool(scope.get("era.head"))
     try:
-        download = await _in_thread(_open, session, path, asked)
+        download = await _in_time(_open, session, path, asked)
     except RangeNotSatisfiable as error:
         rendered = api_errors.render(error)
         headers = [(b"content-range", f"bytes */{error.extra['size']}".encode())]
@@ -115,10 +116,10 @@ async def _put(scope: Scope, receive: Receive, send: Send, target: _Target) -> N
     _check_announced(scope)
     message = await _received(receive, b"")
     if message[1]:
-        await _in_thread(_check, target)
+        await _in_time(_check, target)
         stored = await _upload(receive, target, message[0])
     else:
-        stored = await _in_thread(_put_whole, target, message[0])
+        stored = await _in_time(_put_whole, target, message[0])
     await answers.send_json(
         send,
         200,
@@ -198,6 +199,30 @@ def _precondition(scope: Scope) -> Precondition:
 def _header(scope: Scope, name: bytes) -> str | None:
     values = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
     return ", ".join(values) if values else None
+
+
+async def _in_time(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """:func:`_in_thread` for a call that uses no descriptor of the caller's.
+
+    Raises:
+        TimeoutError: the database or the disk stands still.
+    """
+    going = asyncio.ensure_future(_in_thread(call, *args, **kwargs))
+    try:
+        done, _ = await asyncio.wait([going], timeout=ANSWER_WITHIN_S)
+    finally:
+        if not going.done():
+            going.add_done_callback(_forgotten)
+    if not done:
+        raise TimeoutError("a thread of files stands still")
+    return going.result()
+
+
+def _forgotten(late: asyncio.Future[Any]) -> None:
+    """Close what nobody waits for any more."""
+    is_open = not late.cancelled() and late.exception() is None and isinstance(late.result(), downloads.Download)
+    if is_open:
+        late.result().close()
 
 
 async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

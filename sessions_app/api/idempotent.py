@@ -92,15 +92,27 @@ class _Kept:
             if self._body is not None:
                 self._body += message.get("body", b"")
                 self._body = self._body if len(self._body) <= LARGEST_ANSWER_BYTES else None
-            if not message.get("more_body", False):
+            if not message.get("more_body", False) and not _is_stopping():
                 await self._settle()
         await self._send(message)
 
     async def _settle(self) -> None:
-        if self._status in DID_NOTHING and await _made_no_run(self._claim):
+        is_finished = await hub().is_finished(self._claim.run_id) if self._status in DID_NOTHING else True
+        if self._status in DID_NOTHING and (is_finished is None or (is_finished and self._is_unavailable())):
             await hub().in_thread(idempotency.release, self._claim)
-        else:
+        elif is_finished:
             await hub().in_thread(_keep, self._claim, self._status, self._body)
+        # Else the run goes on, or waits, and answers whoever comes again.
+
+    def _is_unavailable(self) -> bool:
+        """Whether a part that is down kept the run from being started; one that waited in vain has its answer."""
+        return self._status == 503 and b'"QUEUE_TIMEOUT"' not in (self._body or b"")
+
+
+def _is_stopping() -> bool:
+    """Whether this process has no time left: the key stays as it is, and its run answers whoever comes again."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _call(scope: Scope, key: str, body: bytes) -> Call:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from era_project.errors import InvalidInput, NotFound
 from sessions_app.api import batch as batches
 from sessions_app.api import bodies, body_bytes, idempotent, sse
 from sessions_app.api.body_bytes import Receive, Scope, Send
+from sessions_app.api.execute import outcome
 from sessions_app.events import RunChannels, channel
 from sessions_app.listening import hub
 from sessions_app.models import Owner
@@ -56,7 +56,7 @@ async def _start(new: NewRun, scope: Scope, receive: Receive, send: Send) -> Non
         await sse.follow(claim.run_id, receive, send)
         return
     started = runs.start(dataclasses.replace(idempotent.adopted(new, scope), wait=False))
-    await asyncio.shield(asyncio.wrap_future(started.accepted))
+    await outcome(started.accepted, started, new.owner_id)
     await sse.follow(UUID(started.run_id), receive, send, is_new=True)
 
 

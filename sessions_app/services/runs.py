@@ -20,7 +20,7 @@ from sessions_app.sealing import Inputs
 from sessions_app.services.run_lookup import get, list_
 from sessions_app.services.run_stopping import cancel, end_of_sessions
 
-__all__ = ["Finished", "NewRun", "Started", "cancel", "end_of_sessions", "get", "list_", "start", "uuid7"]
+__all__ = ["Finished", "NewRun", "Started", "cancel", "end_of_sessions", "get", "list_", "start", "uuid7", "withdraw"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,13 @@ def start(new: NewRun) -> Started:
     accepted: Future[None] = Future()
     order.add_done_callback(lambda done: _settle(done, run_id, accepted))
     return Started(str(run_id), row.session_name, accepted, finished)
+
+
+def withdraw(started: Started) -> None:
+    """Give up a run that is not accepted yet: once its row is there it is ended, not sent."""
+    run_id = UUID(started.run_id)
+    queueing.withdraw(run_id)
+    started.accepted.add_done_callback(lambda _: queueing.settled(run_id))
 
 
 def _row(new: NewRun, run_id: UUID, *, reply_to: str | None) -> NewRow:

@@ -67,8 +67,8 @@ def test_full_disk(server: Server) -> None:
         wait_until(lambda: server.get("/health").json["checks"]["postgres"] == "down", SETTLED_S, "Postgres is down")
         for answer in (server.get("/health"), server.get("/api/sessions"), *(door(server) for door in DOORS.values())):
             assert_full(answer)
-        faults.end(faults.living(server, "beat"), signal.SIGKILL)
-        wait_until(lambda: "beat ended, it starts again" in server.said(), SETTLED_S, "the server has noticed")
+        faults.end(faults.living(server, "valkey"), signal.SIGKILL)
+        wait_until(lambda: "valkey ended, it starts again" in server.said(), SETTLED_S, "the server has noticed")
         make_room(server.state)
         wait_until(lambda: server.get("/health").status == 200, SETTLED_S, "the server is healthy")
         assert long.result(SETTLED_S).json["stdout"] == "before\nafter\n"

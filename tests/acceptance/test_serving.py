@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,23 @@ def test_three_at_once_and_one_end(state: Path, env: dict[str, str]) -> None:
     finally:
         for server in servers:
             server.stop()
+
+
+def test_a_stopping_web_process_answers_its_callers_and_cancels_nothing(state: Path, env: dict[str, str]) -> None:
+    slow = {"language": "python", "code": "import time\ntime.sleep(8)\nprint('done')"}
+    with running(env, state=state) as owner, ThreadPoolExecutor(2) as pool:
+        joined = Server.start(env, state=state)
+        keys: list[dict[str, str]] = [{}, {"Idempotency-Key": "stopping"}]
+        waiting = [pool.submit(joined.request, "POST", "/api/execute", slow, key) for key in keys]
+        wait_until(lambda: owner.get("/api/runs?status=running").json["count"] == 2, LONG_S, "both runs go on")
+        assert joined.stop() == 0
+        answers = [one.result() for one in waiting]
+        assert [(answer.status, answer.json["code"]) for answer in answers] == [(503, "UNAVAILABLE")] * 2
+        again = owner.request("POST", "/api/execute", slow, keys[1])
+        assert (again.status, again.json["stdout"]) == (200, "done\n")
+        runs = [owner.get(f"/api/runs/{answer.json['run_id']}").json for answer in answers]
+        assert [run["status"] for run in runs] == ["succeeded"] * 2
+        assert again.json["run_id"] == answers[1].json["run_id"]
 
 
 def test_a_killed_server_leaves_nothing_and_its_state_lives_on(state: Path, env: dict[str, str]) -> None:
