@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import os
 import signal
 import threading
 import time
@@ -22,6 +23,11 @@ log = logging.getLogger(__name__)
 RUNS_MAX = 1000
 AGE_MAX_S = 3600.0
 CLOSE_TIMEOUT_S = 5.0
+BUILDS_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
+"""More would only share the processors, so that the first run of many begins when the last slot is nearly built.
+
+Each order holds descriptors in flight, too, of which the kernel allows a user's slots 256 in all (ETOOMANYREFS).
+"""
 
 
 class Busy(Exception):
@@ -51,6 +57,7 @@ class Builder:
         """The worlds must have room for the capacity's indexes."""
         self._worlds, self._cgroups = worlds, cgroups
         self._lock = threading.Lock()
+        self._building = threading.BoundedSemaphore(BUILDS_AT_ONCE)
         self._gone = threading.Condition(self._lock)
         self._free_indexes = list(range(capacity.indexes))
         self._living: dict[int, Slot] = {}
@@ -81,7 +88,8 @@ class Builder:
         """
         index = self._take_index(index)
         try:
-            slot = self._build(Order(index, live, workspace), limits, preloaded=preloaded)
+            with self._building:
+                slot = self._build(Order(index, live, workspace), limits, preloaded=preloaded)
         except BaseException:
             self._give_index(index)
             raise
