@@ -13,7 +13,7 @@ import psycopg
 from era_project import full_disk
 from era_project.conf import get as conf
 from era_project.errors import EraError, InvalidInput, LimitExceeded, NotFound, Unavailable
-from sessions_app import messages
+from sessions_app import connections, messages
 from sessions_app.connections import Connection
 from sessions_app.messages import Message
 
@@ -34,21 +34,27 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + make_int
 ON CONFLICT (id) DO NOTHING"""
 
 LOCK_SESSION = """
-SELECT s.id, s.language, s.code IS NOT NULL, s.default_timeout_s, s.cpu_count, s.memory_mib, s.next_seq,
+SELECT s.language, s.code IS NOT NULL,
     (SELECT n.name FROM sessions_app_node n WHERE n.name = s.node AND n.lease_until > now() AND NOT n.draining)
-FROM sessions_app_session s WHERE s.name = %s AND s.owner_id = %s FOR UPDATE OF s"""
-
-COUNT_WAITING = """
-SELECT count(*) FILTER (WHERE status = 'queued'), count(*)
-FROM sessions_app_run WHERE session_id = %s AND finished_at IS NULL"""
+FROM sessions_app_session s WHERE s.name = %s AND s.owner_id = %s FOR NO KEY UPDATE OF s"""
 
 INSERT_IN_SESSION = """
-WITH taken AS (UPDATE sessions_app_session SET next_seq = next_seq + 1 WHERE id = %(session_id)s)
-INSERT INTO sessions_app_run (id, owner_id, session_id, session_name, seq, language, code, request, timeout_s,
-    cpu_count, memory_mib, streamed, detached, webhook, reply_to, queue_until, published_at)
-VALUES (%(id)s, %(owner_id)s, %(session_id)s, %(session_name)s, %(seq)s, %(language)s, %(code)s, %(request)s,
-    %(timeout_s)s, %(cpu_count)s, %(memory_mib)s, %(streamed)s, %(detached)s, %(webhook)s, %(reply_to)s,
-    now() + make_interval(secs => %(queue_timeout_s)s), CASE WHEN %(is_head)s THEN now() END)"""
+WITH added AS (INSERT INTO sessions_app_run (id, owner_id, session_id, session_name, seq, language, code, request,
+        timeout_s, cpu_count, memory_mib,
+        streamed, detached, webhook, reply_to, queue_until, published_at)
+    SELECT %(id)s, s.owner_id, s.id, s.name, s.next_seq, s.language, %(code)s, %(request)s,
+        coalesce(%(timeout_s)s, s.default_timeout_s, %(default_timeout_s)s), coalesce(%(cpu_count)s, s.cpu_count),
+        coalesce(%(memory_mib)s, s.memory_mib), %(streamed)s, %(detached)s, %(webhook)s, %(reply_to)s,
+        now() + make_interval(secs => %(queue_timeout_s)s), CASE WHEN w.unfinished = 0 THEN now() END
+    FROM sessions_app_session s CROSS JOIN LATERAL (
+        SELECT count(*) AS unfinished, count(*) FILTER (WHERE e.status = 'queued') AS queued
+        FROM sessions_app_run e WHERE e.session_id = s.id AND e.finished_at IS NULL) w
+    WHERE s.name = %(session_name)s AND s.owner_id = %(owner_id)s AND w.queued < %(max_queued_runs)s
+        AND (%(code)s::text IS NOT NULL OR s.code IS NOT NULL)
+    RETURNING session_id, published_at),
+taken AS (UPDATE sessions_app_session SET next_seq = next_seq + 1 WHERE id = (SELECT session_id FROM added))
+SELECT published_at IS NOT NULL FROM added"""
+"""The second of two statements: only what comes after :data:`LOCK_SESSION` sees all runs that others have added or ended."""
 
 UNSENT = """
 UPDATE sessions_app_run SET status = 'expired', finished_at = now(), request = NULL, message = %s
@@ -104,8 +110,7 @@ def in_sessions(connection: Connection, rows: Sequence[NewRow]) -> Sequence[Base
     heads: list[Message] = []
     for row in rows:
         try:
-            with connection.transaction():
-                head = _in_session(connection, row)
+            head = _in_session(connection, row)
         except (EraError, psycopg.OperationalError) as refusal:  # the others' rows stand, and will be run
             results[row.id] = refusal
         else:
@@ -128,34 +133,32 @@ _values = operator.attrgetter(*NewRow.__slots__)
 
 def _in_session(connection: Connection, row: NewRow) -> Message | None:
     """Write one row under its session's lock; its message if no earlier run of the session is unfinished."""
-    found = connection.execute(LOCK_SESSION, (row.session_name, row.owner_id)).fetchone()
-    if found is None:
+    limit = conf().max_queued_runs
+    values = {name: getattr(row, name) for name in NewRow.__slots__} | {
+        "default_timeout_s": conf().default_timeout_s,
+        "max_queued_runs": limit,
+    }
+    with connections.together(connection, size=len(row.code or "") + len(row.request or b"")):
+        locked = connection.execute(LOCK_SESSION, (row.session_name, row.owner_id))
+        added = connection.execute(INSERT_IN_SESSION, values)
+    session, written = locked.fetchone(), added.fetchone()
+    if session is None:
         raise NotFound(f"There is no session {row.session_name!r}.")
-    session_id, language, has_code, timeout_s, cpu_count, memory_mib, seq, node = found
+    language, has_code, node = session
     if row.code is None and not has_code:
         raise InvalidInput("The session has no stored code; give `code`.", code="NO_CODE", field="code")
-    queued, unfinished = connection.execute(COUNT_WAITING, (session_id,)).fetchone() or (0, 0)
-    if queued >= conf().max_queued_runs:
-        raise _full(queued)
-    values = {name: getattr(row, name) for name in NewRow.__slots__} | {
-        "session_id": session_id,
-        "seq": seq,
-        "language": language,
-        "timeout_s": row.timeout_s or timeout_s or conf().default_timeout_s,
-        "cpu_count": row.cpu_count or cpu_count,
-        "memory_mib": row.memory_mib or memory_mib,
-        "is_head": unfinished == 0,
-    }
-    connection.execute(INSERT_IN_SESSION, values)
-    return Message(str(row.id), messages.queue_of(language, node)) if unfinished == 0 else None
+    if written is None:
+        raise _full(limit)
+    (is_head,) = written
+    return Message(str(row.id), messages.queue_of(language, node)) if is_head else None
 
 
-def _full(queued: int) -> LimitExceeded:
+def _full(limit: int) -> LimitExceeded:
     return LimitExceeded(
-        f"{queued} runs of the session wait already; try again in {FULL_RETRY_S} s.",
+        f"{limit} runs of the session wait already; try again in {FULL_RETRY_S} s.",
         code="QUEUE_FULL",
-        queued=queued,
-        limit=conf().max_queued_runs,
+        queued=limit,
+        limit=limit,
         retry_after=FULL_RETRY_S,
     )
 

@@ -16,7 +16,6 @@ from sessions_app import connections, data_text, finishing, workspace
 from sessions_app.finishing import Final
 from sessions_app.workspace import Collected
 
-HOLD = "SELECT id FROM sessions_app_session WHERE id = %s FOR NO KEY UPDATE"
 DATA = "SELECT data FROM sessions_app_session WHERE id = %s FOR NO KEY UPDATE"
 SET_DATA = "UPDATE sessions_app_session SET data = %s, updated_at = now() WHERE id = %s"
 
@@ -71,9 +70,8 @@ def end(session_id: int, final: Final, collected: Collected | None, columns: Map
     row, node = finishing.parameters([final])
     is_changed = collected is not None and collected.is_change
     with _undressed() as raw, connections.together(raw, size=len(row), is_read=is_changed):
-        held = psycopg.Cursor(raw).execute(HOLD, [session_id])
         ended = psycopg.Cursor(raw).execute(_end(columns), [row, node, *_values(columns), session_id])
-        if collected is not None and is_changed and ended.fetchone() and held.fetchone():
+        if collected is not None and is_changed and ended.fetchone() == (session_id,):
             workspace.apply(session_id, collected, psycopg.Cursor(raw))
         waiting = psycopg.Cursor(raw).execute(finishing.NEXT, [finishing.array([session_id])])
     finishing.send_next(waiting.fetchall())
@@ -95,14 +93,18 @@ def _undressed() -> Iterator[connections.Connection]:
 
 
 def _end(columns: Mapping[str, Any]) -> str:
-    """The final row and, where it counts, the session's; one row if it does."""
+    """The final row and, where it counts, the session's, which is locked from then on; one row if it does.
+
+    The session's next run is looked for afterwards: only then all that were started before the lock are seen.
+    """
     if unknown := columns.keys() - COLUMNS:
         raise ValueError(f"no columns of a session that a run changes: {sorted(unknown)}")
     changes = ["last_run_at = now()", *(f"{name} = %s{'::jsonb' * (name in AS_JSON)}" for name in columns)]
     return f"""
 WITH final AS ({finishing.FINISH}),
-    session AS (UPDATE sessions_app_session SET {", ".join(changes)} WHERE id = %s AND EXISTS (SELECT FROM final))
-SELECT id FROM final"""
+    session AS (UPDATE sessions_app_session SET {", ".join(changes)} WHERE id = %s AND EXISTS (SELECT FROM final)
+        RETURNING id)
+SELECT session.id FROM final LEFT JOIN session ON true"""
 
 
 def _values(columns: Mapping[str, Any]) -> list[Any]:

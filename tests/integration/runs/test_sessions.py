@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection, transaction
 
 from era_project import addresses
-from sessions_app import connections, session_execution
+from sessions_app import connections, queueing, replies, session_execution
 from sessions_app.models import Entry, Run, Session
-from sessions_app.services import nodes
+from sessions_app.services import nodes, owners, runs
 from tests.integration.runs.conftest import ask, start, told
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("node")
 
 MakeSession = Callable[..., Session]
+
+CALLERS, STARTS = 4, 50
 
 ADD = """
 import json
@@ -36,6 +40,32 @@ def test_runs_of_a_session_happen_one_after_another_in_their_order(session: Make
     started = [start(ADD.format(number), session=made.name) for number in range(12)]
     assert told(started[-1]).run["data"] == {"seen": list(range(12))}
     assert [len(told(one).run["data"]["seen"]) for one in started[:-1]] == list(range(1, 12))
+
+
+def test_a_run_that_comes_when_another_ends_is_sent_once_and_for_all(session: MakeSession) -> None:
+    """Several processes start runs in one session; each waits for its own, so that the queue empties again and again."""
+    name = session().name
+    with ThreadPoolExecutor(CALLERS) as pool:
+        counts = list(pool.map(start_again_and_again, [name] * CALLERS))
+    assert counts == [STARTS] * CALLERS
+    found = Run.objects.filter(session_name=name).order_by("seq")
+    assert [run.seq for run in found] == list(range(1, CALLERS * STARTS + 1))
+    ends = [run.finished_at for run in found if run.finished_at]
+    assert ends == sorted(ends)
+
+
+def start_again_and_again(name: str) -> int:
+    """As a process with a writer of its own; how many of the runs succeeded."""
+    succeeded, mine = 0, replies.mine()
+    with connections.postgres(keeps_plans=True) as own:
+        for _ in range(STARTS):
+            new = runs.NewRun(owner_id=owners.default_id(), session=name, code="")
+            run_id = runs.uuid7()
+            finished = mine.expect(run_id)
+            assert queueing.in_sessions(own, [runs._row(new, run_id, reply_to=mine.key)]) == [None]
+            succeeded += json.loads(finished.result(60).body)["status"] == "succeeded"
+    connection.close()
+    return succeeded
 
 
 def test_files_stay_and_changes_are_told(session: MakeSession) -> None:
