@@ -10,7 +10,7 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 TICKS = os.sysconf("SC_CLK_TCK")
 PARTS = ("web", "worker", "slots", "postgres", "valkey", "other")
-"""``slots`` is everything below the worker; ``other`` is supervisor, beat and what is not known."""
+"""``slots`` is everything below the worker; ``other`` is the supervisor and what is not known."""
 
 
 @dataclass(frozen=True)

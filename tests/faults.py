@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 
 DEAD_S = 30.0
 LEASES_END_S = 60.0
-EMBEDDED = ("postgres", "valkey", "web", "worker", "beat")
+EMBEDDED = ("postgres", "valkey", "web", "worker")
 
 LEFT_S = """
 SELECT coalesce(max(extract(epoch FROM lease_until - now())), 0) FROM sessions_app_node WHERE name NOT LIKE 'other%'"""
@@ -98,6 +98,23 @@ def _restart(part: str, number: signal.Signals, server: Server) -> None:
     end(living(server, part), number)
 
 
+@contextlib.contextmanager
+def paused(server: Server, part: str) -> Iterator[None]:
+    """A part with all of its processes stands still inside the block."""
+    pid = living(server, part).pid
+    stopped: list[int] = []
+    try:
+        for one in (pid, *children(pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGSTOP)
+                stopped.append(one)
+        yield
+    finally:
+        for one in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGCONT)
+
+
 def _pause_worker(server: Server) -> None:
     """Hold the worker until its lease has run out and its runs are judged, then let it go on."""
     worker = living(server, "worker")
@@ -120,7 +137,7 @@ def _running(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
 
 
 FAULTS: Mapping[str, Callable[[Server], None]] = {
-    **{f"killed {part}": partial(_kill, part) for part in ("worker", "web", "beat", "valkey", "postgres")},
+    **{f"killed {part}": partial(_kill, part) for part in ("worker", "web", "valkey", "postgres")},
     "killed world": _kill_world,
     "restarted valkey": partial(_restart, "valkey", signal.SIGTERM),
     "restarted postgres": partial(_restart, "postgres", signal.SIGINT),

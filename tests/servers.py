@@ -1,4 +1,4 @@
-"""A whole real server for tests: the supervisor with web, worker and beat, started as a user would start it."""
+"""A whole real server for tests: the supervisor with web and worker, started as a user would start it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The server on one machine: PostgreSQL, Valkey, web, worker and beat as one process tree."""
+"""The server on one machine: PostgreSQL, Valkey, web and worker as one process tree."""

@@ -34,7 +34,7 @@ class Plan:
 
     @property
     def web_uid(self) -> int | None:
-        """Uid of web and beat; None: the supervisor's."""
+        """Uid of the web process; None: the supervisor's."""
         return self.block.web if self.block else None
 
 
@@ -130,20 +130,19 @@ def stores(plan: Plan) -> list[postgres.Postgres | valkey.Valkey]:
     return found
 
 
-def web(plan: Plan, env: Mapping[str, str], sockets: Sequence[int]) -> Part:
-    """The web process on sockets that are bound already."""
-    arguments = ["-m", "era_project.serve.web", *map(str, sockets)]
+def web(plan: Plan, env: Mapping[str, str], sockets: Sequence[int], *, with_beat: bool = False) -> Part:
+    """The web process on sockets that are bound already.
+
+    ``with_beat``: reaper, webhooks and clean-up stand in it too. They need next to no CPU, and 50 MB in a process of
+    their own.
+    """
+    arguments = ["-m", "era_project.serve.web", *(["--beat"] if with_beat else []), *map(str, sockets)]
     return _django(plan, env, "web", arguments, uid=plan.web_uid, descriptors=sockets)
 
 
 def worker(plan: Plan, env: Mapping[str, str]) -> Part:
     """The worker; as root it stays root, because it builds sandboxes, in the group of the others."""
     return _django(plan, env, "worker", ["manage.py", "worker", "--embedded"], uid=None)
-
-
-def beat(plan: Plan, env: Mapping[str, str]) -> Part:
-    """The clock: reaper and clean-up."""
-    return _django(plan, env, "beat", ["manage.py", "beat"], uid=plan.web_uid)
 
 
 def _django(

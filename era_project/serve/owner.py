@@ -132,7 +132,7 @@ def _start(plan: Plan, sockets: Sequence[socket.socket], supervisor: Supervisor)
         supervisor.wait_ready(store.part().name)
     env = layout.environment(plan, port=port)
     database.prepare(plan, env)
-    supervisor.start(layout.web(plan, env, [listener.fileno() for listener in sockets]))
+    supervisor.start(layout.web(plan, env, [listener.fileno() for listener in sockets], with_beat=True))
     supervisor.start(layout.worker(plan, env))
 
 
@@ -143,8 +143,6 @@ def _serve(plan: Plan, made: Path, sockets: Sequence[socket.socket], supervisor:
     found = health.Probe(address)
     supervisor.watch(until=lambda: found.is_healthy() or (found.is_alive and time.monotonic() > deadline))
     supervisor.is_ready = True
-    # Nothing waits for the clock: it starts when the others no longer compete for the processor.
-    supervisor.start(layout.beat(plan, layout.environment(plan, port=address[1])))
     records.write(plan.conf.state_dir, _record(plan, made, port=address[1]))
     messages.say_started(plan.conf, port=address[1], health=found.answer)
     if not runtimes.is_go_ready(made):

@@ -1,13 +1,14 @@
-"""One web process: uvicorn on sockets that the supervisor has bound.
+"""One web process: uvicorn on sockets that the supervisor has bound, and beat beside it if that is wanted.
 
-python -m era_project.serve.web FD [FD ...]
+python -m era_project.serve.web [--beat] FD [FD ...]
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
-import sys
+from collections.abc import Sequence
 
 GRACE_S = 3
 """How long open answers may take after TERM; the server as a whole ends within 5 s."""
@@ -16,7 +17,7 @@ MESSAGE_BYTES = 1 << 20
 """Largest message of a web socket."""
 
 
-def main(descriptors: list[int]) -> None:
+def main(descriptors: Sequence[int], *, with_beat: bool) -> None:
     """Serves until INT or TERM."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "era_project.settings")
     import uvicorn
@@ -37,8 +38,16 @@ def main(descriptors: list[int]) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
     )
+    if with_beat:
+        from sessions_app.beat import Beat
+
+        Beat().start()  # its threads end with the process, as after a kill
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor) for descriptor in descriptors])
 
 
 if __name__ == "__main__":
-    main([int(argument) for argument in sys.argv[1:]])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--beat", action="store_true")
+    parser.add_argument("descriptors", type=int, nargs="+")
+    arguments = parser.parse_args()
+    main(arguments.descriptors, with_beat=arguments.beat)

@@ -91,9 +91,7 @@ def settled(server: Server, session: str) -> bool:
 
 
 def test_a_file_of_pids_names_the_parts(server: Server) -> None:
-    assert {"postgres", "valkey", "web", "worker", "beat"} <= json.loads(
-        Path(server.state / "pids.json").read_text()
-    ).keys()
+    assert {"postgres", "valkey", "web", "worker"} <= json.loads(Path(server.state / "pids.json").read_text()).keys()
 
 
 @pytest.mark.parametrize("fault", [*(f"killed {part}" for part in faults.EMBEDDED), "paused worker"])
