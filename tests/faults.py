@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -96,23 +96,6 @@ def _kill_world(server: Server) -> None:
 def _restart(part: str, number: signal.Signals, server: Server) -> None:
     """End a store as its administrator would; the server starts it again."""
     end(living(server, part), number)
-
-
-@contextlib.contextmanager
-def paused(server: Server, part: str) -> Iterator[None]:
-    """A part with all of its processes stands still inside the block."""
-    pid = living(server, part).pid
-    stopped: list[int] = []
-    try:
-        for one in (pid, *children(pid)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one, signal.SIGSTOP)
-                stopped.append(one)
-        yield
-    finally:
-        for one in stopped:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one, signal.SIGCONT)
 
 
 def _pause_worker(server: Server) -> None:
