@@ -15,8 +15,8 @@ from benchmarks.hello import say
 from benchmarks.server import Server, running, runtimes
 
 GO_WAIT_S = 300.0
-SLEEPER_SLOTS = 150
-"""About as many as the host uids of one server allow: 500 sleepers of 1 s pass in four rounds."""
+SLEEPER_SLOTS = 500
+"""One for each of the sleepers that come at once."""
 
 
 def main() -> None:
@@ -79,7 +79,8 @@ def _scenes(server: Server, plan: hello.Plan) -> None:
 def _many_slots(user: str | None) -> None:
     say(f"with ERA_SLOT_COUNT={SLEEPER_SLOTS}:")
     with running(user=user) as few, running(user=user, ERA_SLOT_COUNT=SLEEPER_SLOTS) as many:
-        for count in (100, 500):
+        say("slots are built on demand, so the first round pays for that:")
+        for count in (SLEEPER_SLOTS, 100, SLEEPER_SLOTS):
             scenes.sleepers(many, count)
         scenes.slot_cost(few, 4, many, SLEEPER_SLOTS)
 
