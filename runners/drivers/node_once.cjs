@@ -4,6 +4,8 @@ const fs = require('fs');
 const mod = require('module');
 const { pathToFileURL } = require('url');
 
+const { fstatSync, statSync, writeSync } = fs; // a program may replace those of the module
+
 const CHANNEL = 3;
 const TYPED = process.argv[2] === 'typescript';
 const compiler = TYPED ? require('./typescript_source.cjs') : null;
@@ -64,13 +66,30 @@ function compile(source, file) {
   }
 }
 
+/**
+ * Says 'D' when the program has ended well and left its folder as it was: taking the engine down would keep its result
+ * waiting. Nothing is said where code of the program may still run, which a second listener or a replaced method is.
+ */
+function promiseFarewell(cwd) {
+  const { emit, reallyExit } = process;
+  const traces = () => `${fstatSync(CHANNEL).ino} ${statSync(cwd, { bigint: true }).ctimeNs}`;
+  const before = traces();
+  process.on('exit', (code) => {
+    if (code !== 0 || process.listenerCount('exit') > 1) return;
+    if (process.emit !== emit || process.reallyExit !== reallyExit) return;
+    try {
+      if (traces() === before) writeSync(CHANNEL, 'D');
+    } catch { /* the program has closed the channel */ }
+  });
+}
+
 function main() {
   const request = readRequest();
   const cwd = request.cwd ?? '/workspace';
   const file = `${cwd}/${request.file ?? (TYPED ? 'main.ts' : 'main.js')}`;
   process.chdir(cwd);
   const source = TYPED ? compile(request.code, file) : request.code;
-  fs.closeSync(CHANNEL);
+  if (request.farewell) promiseFarewell(cwd); else fs.closeSync(CHANNEL);
   Object.assign(process.env, request.env);
   process.argv = [process.argv[0], file, ...(request.args ?? [])];
   process.execArgv = [];

@@ -52,6 +52,8 @@ class Language:
     """Stays, one request after the other on descriptor 3. None where ``once_is_forked`` or runs are programs of their own."""
     compiles: bool = False
     """Says on descriptor 3 how compiling ended (see ``drivers/PROTOCOL.md``); the wall clock starts after that."""
+    says_farewell: bool = False
+    """``once`` can say on descriptor 3 that a program has ended well without a trace, before its process ends."""
     keeps_state: bool = True
     """Sessions keep variables between runs."""
     minimum_version: tuple[int, ...] = ()

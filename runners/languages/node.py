@@ -14,5 +14,6 @@ NODE = Language(
     version_pattern=re.compile(r"v(\d+(?:\.\d+)+)"),
     once=Program(("{rt}/node/bin/node", "{drivers}/node_once.cjs", "node")),
     live=Program(("{rt}/node/bin/node", "{drivers}/js_live.cjs", "node", "{rt}/node/lib")),
+    says_farewell=True,
     minimum_version=(24,),
 )

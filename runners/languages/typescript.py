@@ -15,4 +15,5 @@ TYPESCRIPT = Language(
     once=Program(("{rt}/node/bin/node", "{drivers}/node_once.cjs", "typescript")),
     live=Program(("{rt}/node/bin/node", "{drivers}/js_live.cjs", "typescript", "{rt}/node/lib")),
     compiles=True,
+    says_farewell=True,
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from runners import tree, uids
 from runners.backends.base import Hooks
 from runners.backends.slot import driven, modes, oneshot
+from runners.backends.slot.aftercare import Aftercare
 from runners.backends.slot.cgroups import Cgroups, remove_stale
 from runners.backends.slot.handover import give
 from runners.backends.slot.keeper import Keeper
@@ -120,12 +121,14 @@ class SlotBackend:
         self._pool = Pool(self._builder, capacity, strict=config.strict)
         self._keeper = Keeper(watches_memory=not self._terms.cgroups)
         self._stock = Stock(self._pool, self._terms, Plan(config.parked, config.usual, config.strict))
+        self._aftercare = Aftercare(self._pool, self._stock)
         self.enforcement = modes.enforcement(mode, cgroups=self._terms.cgroups)
         try:
             self._prove()
         except BaseException:
             self.close()
             raise
+        self._aftercare.start()
         self._stock.start()
 
     def _world_spec(self, capacity: Capacity) -> WorldSpec:
@@ -199,8 +202,14 @@ class SlotBackend:
             slot.destroy()
             raise
         finally:
-            self._stock.renew(slot, spec.language)
-            self._pool.give(slot)
+            self._let_go(slot, spec.language)
+
+    def _let_go(self, slot: Slot, language: str) -> None:
+        if slot.unanswered or (self._stock.keeps(language) and not slot.destroyed):
+            self._aftercare.take(slot, language)
+            return
+        self._stock.renew(slot, language)
+        self._pool.give(slot)
 
     def _want(self, spec: RunSpec, *, is_python: bool) -> Want:
         return Want(
@@ -265,6 +274,7 @@ class SlotBackend:
         self._closed = True
         self._stock.close()
         self._builder.close(self._pool.close())
+        self._aftercare.close()
         self._keeper.close()
         self._parts.close()
         shutil.rmtree(self._config.run_dir / "root", ignore_errors=True)

@@ -257,6 +257,11 @@ class Group:
                 os.close(self._peak)
                 self._peak = -1
 
+    @property
+    def tells_peak(self) -> bool:
+        """Whether `peak_bytes` is a number."""
+        return self._peak >= 0
+
     def peak_bytes(self) -> int | None:
         """Most memory in use since `reset_peak`; None where the kernel cannot say."""
         return int(os.pread(self._peak, 64, 0)) if self._peak >= 0 else None

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Hashable
 from dataclasses import replace
 
+from runners import tree
 from runners.backends.base import Hooks
 from runners.backends.slot.diskwatch import PAUSE_S
 from runners.backends.slot.exchange import Compiling, Exchange, open_wires
@@ -104,16 +105,36 @@ def run(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResult:
             exchange.compiling = Compiling(lambda: _hold_program(slot, spec, exchange, terms))
         if not spec.terminal:
             fill(prepared.stdin, spec.stdin)
-        _send_request(prepared, language, spec)
+        exchange.farewell = _may_leave_early(slot, language, before, spec)
+        _send_request(prepared, language, spec, farewell=exchange.farewell)
         exchange.start_clock()
         try:
-            return conclude(exchange, exchange.wait(), before)
+            ended = exchange.wait()
+            if ended.is_early:
+                slot.unanswered = lambda: _see_out(exchange)
+            return conclude(exchange, ended, before)
         except SlotBroken:
             if result := salvage(exchange):
                 return result
             raise
     finally:
         prepared.close()
+
+
+def _may_leave_early(slot: Slot, language: Language, before: tree.Listing | None, spec: RunSpec) -> bool:
+    """Whether all that the result needs is known before the process has ended: figures of a cgroup, no files."""
+    if not language.says_farewell or before or spec.workspace or spec.terminal or not slot.group:
+        return False
+    return slot.group.tells_peak
+
+
+def _see_out(exchange: Exchange) -> None:
+    """The end of a run that left early. Raises SlotBroken."""
+    ended = exchange.outlast()
+    if ended.workspace >= 0:
+        os.close(ended.workspace)
+    if ended.is_last:
+        exchange.slot.destroy()
 
 
 def _compile_limits(limits: Limits) -> Limits:
@@ -130,12 +151,20 @@ def _hold_program(slot: Slot, spec: RunSpec, exchange: Exchange, terms: Terms) -
             raise SlotBroken(f"its limits cannot be set: {error}") from error
 
 
-def _send_request(prepared: Prepared, language: Language, spec: RunSpec) -> None:
-    request = {"code": spec.code, "args": list(spec.args), "env": dict(spec.env), "file": language.file_name}
+def _send_request(prepared: Prepared, language: Language, spec: RunSpec, *, farewell: bool) -> None:
+    request = {
+        "code": spec.code,
+        "args": list(spec.args),
+        "env": dict(spec.env),
+        "file": language.file_name,
+        "farewell": farewell,
+    }
     content = json.dumps(request).encode()
     channel = prepared.wires.channel
     assert channel is not None
     channel.settimeout(REQUEST_TIMEOUT_S)
+    if farewell:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     try:
         channel.sendall(len(content).to_bytes(4, "big") + content)
         channel.shutdown(socket.SHUT_WR)

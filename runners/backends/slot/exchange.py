@@ -21,10 +21,17 @@ from runners.backends.slot.slot import Slot, SlotBroken, Wires
 from runners.output import Collector
 from runners.types import Limits, Status, Stream, Terminal
 
+FAREWELL_S = 0.25
+"""How long a process may take to end that has said farewell."""
 KILL_GRACE_S = 2.0
 """How long pid 1 may take to kill everything before the whole slot is killed."""
 READ_BYTES = 65536
 _ANCILLARY_BYTES = 64
+_CREDENTIALS_BYTES = socket.CMSG_SPACE(12)
+"""Room for the kernel's word on the sender, and for no descriptor that user code may send along."""
+_FAREWELL = b"D"
+_CPU_CLOCK = 2
+"""Makes the complement of a pid the clock of its CPU time. Source: Linux, include/linux/posix-timers.h."""
 _STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
 _DRAIN_BYTES = 16 << 20
 """Read at most after the end: a pipe holds 1 MiB at most, more can only come from a writer that should be dead."""
@@ -76,6 +83,8 @@ class Ended:
     """Descriptor of the workspace that was replaced, or -1."""
     is_last: bool = False
     """The slot is not to be used again."""
+    is_early: bool = False
+    """Said by the driver: its process has yet to end, and pid 1 to answer for it."""
 
 
 @dataclass
@@ -93,16 +102,18 @@ class Compiling:
         """The program runs."""
         return self.compile_time_s is not None
 
-    def add(self, part: bytes) -> None:
-        """The next stretch; empty at the end of the channel."""
+    def add(self, part: bytes) -> bytes:
+        """Take the next stretch, empty at the end of the channel; returns what lies behind the word."""
         self.heard += part
+        self.heard, rest = self.heard[:9], self.heard[9:]
         if self.heard[:1] == b"C" and len(self.heard) >= 9:
             self.compile_time_s = min(int.from_bytes(self.heard[1:9], "big") / 1e9, 1e6)
             self.is_over = True
         elif self.heard[:1] == b"E" and len(self.heard) >= 2:
             self.exit_code, self.is_over = self.heard[1], True
-        elif not part or len(self.heard) > 9:
+        elif not part or len(self.heard) == 9:
             self.is_over = True
+        return rest
 
 
 @dataclass
@@ -119,6 +130,8 @@ class Exchange:
     """Between two looks."""
     compiling: Compiling | None = None
     """The driver compiles first and says so on the channel; the wall clock starts after that."""
+    farewell: bool = False
+    """The driver says when a program has ended well without a trace, before its process ends."""
     stopped: Status | None = None
     reason: str | None = None
     collectors: tuple[Collector, Collector] = field(init=False)
@@ -130,6 +143,7 @@ class Exchange:
         self._deadline_s = 0.0
         self._next_watch_s = 0.0
         self._wake = -1
+        self._early: Ended | None = None
 
     def start_clock(self) -> None:
         """The program has been handed over."""
@@ -140,7 +154,7 @@ class Exchange:
             self.hooks.on_start()
 
     def wait(self) -> Ended:
-        """Until pid 1 answers.
+        """Until pid 1 answers, or the driver has said farewell.
 
         Raises:
             SlotBroken: It does not, or says what it should not. The slot is to be destroyed; what was read stays.
@@ -149,7 +163,7 @@ class Exchange:
         if cancel:
             cancel.attach(self._wake_up)
         try:
-            answer = None if self.compiling else self._receive()
+            answer = None if self.compiling or self.farewell else self._receive()
             if answer is None:
                 answer = self._wait_long()
         finally:
@@ -158,10 +172,30 @@ class Exchange:
             if self._wake >= 0:
                 os.close(self._wake)
         self.wall_time_s = time.monotonic() - self.started_at_s
-        ended = _parse(*answer)
-        if self.compiling:
-            self._hear_compiler()  # it may have ended in the same breath
+        if answer is None:
+            assert self._early
+            ended = self._early
+        else:
+            ended = self._judge(answer)
+            if self.compiling:
+                self._hear()  # it may have ended in the same breath
         self.drain()
+        return ended
+
+    def outlast(self) -> Ended:
+        """The word of pid 1 on a run whose result is known by a farewell; who does not end is killed.
+
+        Raises:
+            SlotBroken: See `wait`.
+        """
+        self.watches = ()
+        self._deadline_s = time.monotonic() + FAREWELL_S
+        while (answer := self._receive()) is None:
+            self._stop_if_due()
+        return self._judge(answer)
+
+    def _judge(self, answer: tuple[bytes, list[int]]) -> Ended:
+        ended = _parse(*answer)
         # A kill that pid 1 has not told of may yet arrive, and hit the child of the next run.
         ended.is_last = bool(ended.flags & WORN or (self.stopped and not ended.flags & KILLED))
         return ended
@@ -180,44 +214,57 @@ class Exchange:
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
-    def _wait_long(self) -> tuple[bytes, list[int]]:
+    def _wait_long(self) -> tuple[bytes, list[int]] | None:
+        """The answer of pid 1; None where the driver has said farewell before."""
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         poller = select.poll()
         control = self.slot.control.fileno()
         for descriptor in (control, self.wires.out, self.wires.err, self._wake):
             poller.register(descriptor, select.POLLIN)
-        channel = self.wires.channel.fileno() if self.compiling and self.wires.channel else -1
+        is_heard = self.compiling or self.farewell
+        channel = self.wires.channel.fileno() if is_heard and self.wires.channel else -1
         if channel >= 0:
             poller.register(channel, select.POLLIN)
         streams = {self.wires.out: 0, self.wires.err: 1}
         while True:
             self._stop_if_due()
             ready = [descriptor for descriptor, _ in poller.poll(1000 * self._patience_s())]
-            if channel in ready and self._hear_compiler():
+            if channel in ready and self._hear():
                 poller.unregister(channel)
             if control in ready and (answer := self._receive()):
                 return answer
+            if self._early:
+                return None
             for descriptor in ready:
                 if descriptor in streams and not self._read(descriptor, streams[descriptor]):
                     poller.unregister(descriptor)
 
-    def _hear_compiler(self) -> bool:
-        """Take the driver's word on compiling; True when nothing more is to be heard."""
+    def _hear(self) -> bool:
+        """Take the driver's word, on compiling or of farewell; True when nothing more is to be heard."""
         compiling, channel = self.compiling, self.wires.channel
-        if not compiling or not channel or compiling.is_over:
+        if not channel or (compiling and compiling.is_over and not self.farewell):
             return True
         try:
-            compiling.add(channel.recv(16, socket.MSG_DONTWAIT))
+            room = _CREDENTIALS_BYTES if self.farewell else 0
+            part, ancillary, _, _ = channel.recvmsg(16, room, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
-            compiling.add(b"")
-        if compiling.succeeded:
-            self.started_at_s = time.monotonic()
-            if not self.stopped:
-                self._deadline_s = self.started_at_s + self.limits.wall_time_s
-            compiling.on_success()
-        return compiling.is_over
+            part, ancillary = b"", []
+        is_end = not part
+        if compiling and not compiling.is_over:
+            part = compiling.add(part)
+            if compiling.succeeded:
+                self._begin_program(compiling)
+        if self.farewell and part == _FAREWELL and not self.stopped:
+            self._early = _early(ancillary)
+        return is_end or bool(compiling and compiling.is_over and not self.farewell)
+
+    def _begin_program(self, compiling: Compiling) -> None:
+        self.started_at_s = time.monotonic()
+        if not self.stopped:
+            self._deadline_s = self.started_at_s + self.limits.wall_time_s
+        compiling.on_success()
 
     def _patience_s(self) -> float:
         until_s = min(self._deadline_s, self._next_watch_s) if self.watches and not self.stopped else self._deadline_s
@@ -286,3 +333,27 @@ def _parse(message: bytes, descriptors: list[int]) -> Ended:
         raise SlotBroken(message[1:].decode("utf-8", "replace").strip() or "the slot ended")
     status, user_s, system_s, peak_kib, flags = REPLY.unpack(message)
     return Ended(status, user_s + system_s, peak_kib << 10, flags, descriptors[0] if descriptors else -1)
+
+
+def _early(ancillary: list[tuple[int, int, bytes]]) -> Ended | None:
+    """The end of a process that has just said farewell, of which the kernel tells the pid; None if it is gone."""
+    for _, kind, content in ancillary:
+        if kind == socket.SCM_CREDENTIALS:
+            pid = int.from_bytes(content[:4], "little")
+            try:
+                return Ended(0, cpu_time_s(pid), 0, 0, -1, is_early=True)
+            except OSError:
+                return None
+    return None
+
+
+def cpu_time_s(pid: int) -> float:
+    """Seconds that a living process and the children that it has waited for have used.
+
+    Raises:
+        OSError: It is gone.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        children = file.read().rpartition(b")")[2].split()[13:15]
+    ticks = sum(map(int, children))
+    return time.clock_gettime(~pid << 3 | _CPU_CLOCK) + ticks / os.sysconf("SC_CLK_TCK")

@@ -78,6 +78,10 @@ class Stock:
         except (OSError, SlotBroken):
             slot.destroy()
 
+    def keeps(self, language: str) -> bool:
+        """Whether the language's driver is ever booted ahead."""
+        return self._parked.get(language, 0) > 0
+
     def _wanted(self, language: str) -> int:
         is_in_use = language in ALWAYS or language in self._used_at_s
         return self._parked.get(language, 0) if is_in_use else 0

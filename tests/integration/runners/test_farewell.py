@@ -1,0 +1,82 @@
+"""Results that are known before the interpreter has taken itself down, and those that must not be."""
+
+from __future__ import annotations
+
+import pytest
+
+from runners.runner import Runner
+from runners.types import Changes, RunResult, RunSpec, Status
+from tests.boxes import output
+from tests.waiting import wait_until
+
+LISTENER = "process.on('exit', () => console.log('listener'));"
+WRAPPED = """
+const { emit } = process;
+process.emit = function (name, ...rest) {
+  const told = emit.call(this, name, ...rest);
+  if (name === 'exit') console.log('wrapped');
+  return told;
+};
+"""
+REPLACED = """
+const { reallyExit } = process;
+process.reallyExit = (code) => { console.log('replaced'); reallyExit.call(process, 4); };
+process.exit(0);
+"""
+FORGED = """
+import { Socket } from 'node:net';
+new Socket({ fd: 3 }).write('D');
+while (true);
+"""
+
+
+def run(runner: Runner, code: str, language: str = "node") -> RunResult:
+    return runner.run(RunSpec(language, code))
+
+
+@pytest.mark.parametrize("language", ["node", "typescript"])
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("console.log(1)", "1"),
+        ("setTimeout(() => console.log('late'), 20); process.once('beforeExit', () => console.log('before'))", "late\nbefore"),
+        (LISTENER, "listener"),
+        ("console.log('x'.repeat(300000) + '!')", "x" * 300_000 + "!"),
+        (WRAPPED, "wrapped"),
+    ],
+    ids=["plain", "late", "listener", "much", "wrapped"],
+)  # fmt: skip
+def test_nothing_that_a_program_says_at_its_end_is_missed(runner: Runner, language: str, code: str, text: str) -> None:
+    result = run(runner, code, language)
+    assert (result.status, result.exit_code, output(result)) == (Status.SUCCEEDED, 0, text)
+    assert result.changes == Changes() and result.usage.cpu_time_s
+
+
+def test_the_exit_code_is_the_one_of_the_process(runner: Runner) -> None:
+    assert (run(runner, REPLACED).exit_code, output(run(runner, REPLACED))) == (4, "replaced")
+    assert run(runner, "process.on('exit', () => { process.exitCode = 5; })").exit_code == 5
+    assert run(runner, "process.exitCode = 6").exit_code == 6
+    assert run(runner, "await new Promise(() => {}); export {}").exit_code == 13
+    failed = run(runner, "process.on('exit', () => {}); throw new Error('boom')")
+    assert failed.exit_code == 1 and b"boom" in failed.stderr.content
+
+
+def test_files_that_a_program_leaves_are_told(runner: Runner) -> None:
+    result = run(runner, "process.report.writeReport('left.json')")
+    assert result.changes is not None and result.changes.created == ("left.json",)
+    assert run(runner, "console.log(2)").changes == Changes()
+
+
+def test_a_program_that_only_says_that_it_ends_is_killed(runner: Runner) -> None:
+    from runners.backends.slot.backend import SlotBackend
+
+    backend = runner._backend
+    assert isinstance(backend, SlotBackend)
+    if not backend._terms.cgroups:
+        pytest.skip("farewells are taken where cgroups tell what a run has used")
+    result = run(runner, FORGED)
+    assert (result.status, output(result)) == (Status.SUCCEEDED, "")
+    assert result.usage.wall_time_s is not None and result.usage.wall_time_s < 20
+    idle, living = backend._pool._idle, backend._builder._living
+    wait_until(lambda: len(idle) == len(living), 30, "the end of the run's process")
+    assert output(run(runner, "console.log(3)")) == "3"
