@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -253,6 +253,28 @@ def test_files_that_come_with_a_run_stay_but_are_no_changes(session: Session, pl
         place.lay("edited/below", b"")
     sync(session, place)
     assert place.collect().files_modified == 0
+
+
+def test_data_is_laid_anew_only_where_a_program_touched_it(place: Workspace, root: Path) -> None:
+    file = root / ".session_data.json"
+    place.write_data('{"a": 1}')
+    laid = file.stat().st_ino
+    place.write_data('{"a": 1}')
+    assert file.stat().st_ino == laid
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: file.write_text('{"a": 2}'),
+        lambda: file.chmod(0o444),
+        lambda: os.link(file, root / "another"),
+        file.unlink,
+        lambda: (file.unlink(), file.symlink_to(root / "another")),
+        lambda: (file.unlink(), file.mkdir(), (file / "below").touch()),
+        lambda: (file.unlink(), os.mkfifo(file)),
+    )
+    for change in changes:
+        change()
+        place.write_data('{"a": 1}')
+        assert not file.is_symlink()
+        assert (file.read_text(), file.stat().st_mode & 0o777, file.stat().st_nlink) == ('{"a": 1}', 0o644, 1)
 
 
 def test_data_goes_in_and_out(place: Workspace, root: Path) -> None:
