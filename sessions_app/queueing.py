@@ -23,6 +23,7 @@ FULL_RETRY_S = 5
 """What ``Retry-After`` says when a session's queue is full."""
 NOT_SENT = "The broker cannot be reached, so the run was not started; try again, and look at /health."
 
+UNHEARD = "The database went away before it had confirmed the run, so it was not started; try again."
 TOO_LATE = "The database took too long to take the run, so it was not started; try again, and look at /health."
 
 _withdrawn: set[UUID] = set()
@@ -117,6 +118,12 @@ def in_sessions(connection: Connection, rows: Sequence[NewRow]) -> Sequence[Base
             heads += [head] if head else []
     results |= _send(connection, heads)
     return [results.get(row.id) for row in rows]
+
+
+def take_back(connection: Connection, run_ids: Sequence[UUID]) -> Sequence[None]:
+    """A flush of the writer: end runs that were refused for a fault of Postgres, whose rows may stand nevertheless."""
+    connection.execute(UNSENT, (UNHEARD, list(run_ids)))
+    return [None] * len(run_ids)
 
 
 def _insert(connection: Connection, rows: Sequence[NewRow]) -> None:

@@ -20,6 +20,9 @@ from sessions_app.sealing import Inputs
 from sessions_app.services.run_lookup import get, list_
 from sessions_app.services.run_stopping import cancel, end_of_sessions
 
+TAKE_BACK_S = 120.0
+"""How long that is tried while Postgres is away."""
+
 __all__ = ["Finished", "NewRun", "Started", "cancel", "end_of_sessions", "get", "list_", "start", "uuid7", "withdraw"]
 
 
@@ -94,7 +97,7 @@ def start(new: NewRun) -> Started:
     else:
         order = writer.sessions().submit(queueing.in_sessions, row)
     accepted: Future[None] = Future()
-    order.add_done_callback(lambda done: _settle(done, run_id, accepted))
+    order.add_done_callback(lambda done: _settle(done, run_id, accepted, is_keyed=new.run_id is not None))
     return Started(str(run_id), row.session_name, accepted, finished)
 
 
@@ -128,8 +131,11 @@ def _row(new: NewRun, run_id: UUID, *, reply_to: str | None) -> NewRow:
     )
 
 
-def _settle(order: Future[None], run_id: UUID, accepted: Future[None]) -> None:
-    """In the writer's thread: tell both futures what became of the row."""
+def _settle(order: Future[None], run_id: UUID, accepted: Future[None], *, is_keyed: bool) -> None:
+    """In the writer's thread: tell both futures what became of the row.
+
+    A row that may stand although Postgres did not say so is taken back; under a key the next call gets its end instead.
+    """
     refusal = order.exception()
     if refusal is None:
         replies.mine().accepted(run_id)
@@ -138,6 +144,8 @@ def _settle(order: Future[None], run_id: UUID, accepted: Future[None]) -> None:
     if not isinstance(refusal, EraError):
         fault, refusal = refusal, full_disk.unavailable("database", refusal)
         refusal.__cause__ = fault
+        if not is_keyed:
+            writer.rows().submit(queueing.take_back, run_id, persist_s=TAKE_BACK_S)
     replies.mine().fail(run_id, refusal)
     accepted.set_exception(refusal)
 

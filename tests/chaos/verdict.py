@@ -99,6 +99,8 @@ def _check_told(order: Order, by_id: dict[str, dict[str, Any]]) -> None:
     if not run_id:
         # 409: the web process died before it had queued the first call of the key; nothing has run.
         assert (order.answer.status, body["code"]) == (409, "CONFLICT") or order.answer.status == 503, body
+        printed = [record for record in by_id.values() if order.mark in record["stdout"]]
+        assert not printed or order.is_repeated, (body, printed)
         return
     record = by_id[run_id]
     if order.answer.status == 202:
