@@ -19,7 +19,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from sessions_app import run_object
-from sessions_app.models import UNFINISHED, Entry, Node, Run, Session
+from sessions_app.models import OPEN, Entry, Node, Run, Session
 from sessions_app.services import endings, runs
 
 admin.site.site_header = admin.site.site_title = "ERA"
@@ -81,7 +81,7 @@ class SessionAdmin(Looked):
         """The sessions with the counts of their runs."""
         own = Run.objects.filter(session=OuterRef("pk"))
         listed: QuerySet[Session] = super().get_queryset(request)
-        return listed.annotate(kept=_counted(own), open=_counted(own.filter(status__in=UNFINISHED)))
+        return listed.annotate(kept=_counted(own), open=_counted(own.filter(OPEN)))
 
     @admin.display(description="data")
     def kept_data(self, session: Session) -> SafeString:
@@ -184,7 +184,7 @@ class RunAdmin(Undeletable):
     @admin.action(description="Cancel the chosen runs")
     def cancel_runs(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         """Cancel those that are not finished."""
-        chosen = list(queryset.filter(status__in=UNFINISHED).values_list("id", "owner_id"))
+        chosen = list(queryset.filter(OPEN).values_list("id", "owner_id"))
         for run_id, owner_id in chosen:
             runs.cancel(str(run_id), owner_id=owner_id, wait_s=0)
         self.message_user(request, f"{len(chosen)} unfinished runs were told to end.", messages.SUCCESS)
@@ -248,7 +248,7 @@ class NodeAdmin(Undeletable):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         """The nodes with what they do now."""
-        running = Run.objects.filter(node=OuterRef("name"), status="running")
+        running = Run.objects.filter(OPEN, node=OuterRef("name"), status="running")
         held = Session.objects.filter(node=OuterRef("name"))
         listed: QuerySet[Node] = super().get_queryset(request)
         return listed.annotate(is_alive=Q(lease_until__gt=Now()), running=_by_node(running), held=_by_node(held))

@@ -32,9 +32,9 @@ FROM chosen WHERE r.id = chosen.id
 RETURNING r.id, r.reply_to, r.session_id"""
 
 QUEUED = "r.status = 'queued' AND r.id = ANY(%(ids)s::uuid[])"
-LATE = "r.status = 'queued' AND r.queue_until <= now()"
+LATE = "r.finished_at IS NULL AND r.status = 'queued' AND r.queue_until <= now()"
 OF_LEASE = "r.status = 'running' AND r.id = ANY(%(ids)s::uuid[]) AND r.node = %(node)s AND r.lease = %(lease)s"
-OF_DEAD_NODES = """r.status = 'running' AND NOT EXISTS (SELECT FROM sessions_app_node n
+OF_DEAD_NODES = """r.finished_at IS NULL AND r.status = 'running' AND NOT EXISTS (SELECT FROM sessions_app_node n
     WHERE n.name = r.node AND n.lease = r.lease AND n.lease_until > now())"""
 
 

@@ -42,7 +42,7 @@ UPDATE sessions_app_run SET published_at = now() WHERE id = ANY(%s::uuid[]) AND 
 
 OURS = """
 SELECT id, extract(epoch FROM now() - started_at), cancel_requested FROM sessions_app_run
-WHERE status = 'running' AND node = %s AND lease = %s"""
+WHERE finished_at IS NULL AND status = 'running' AND node = %s AND lease = %s"""
 
 SERVES = "UPDATE sessions_app_node SET languages = %s WHERE name = %s AND lease = %s"
 RELEASE = "UPDATE sessions_app_node SET lease_until = now() WHERE name = %s AND lease = %s"

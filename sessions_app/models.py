@@ -128,13 +128,18 @@ class Entry(models.Model):
         return self.path
 
 
+OPEN = Q(finished_at__isnull=True)
+"""Runs that have not ended: few of all, so that an index of their own finds them whatever else is asked."""
+IN_SESSION = Q(session__isnull=False)
+
+
 class Run(models.Model):
     """One execution of a program: the row comes first, the message after, the final row before the answer."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
-    owner = models.ForeignKey(Owner, on_delete=models.PROTECT, related_name="runs")
+    owner = models.ForeignKey(Owner, on_delete=models.PROTECT, related_name="runs", db_index=False)
     session = models.ForeignKey(
-        Session, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="runs"
+        Session, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="runs"
     )
     session_name = models.CharField(max_length=128, null=True, db_collation="C")
     seq = models.IntegerField(null=True, help_text="its place among the runs of its session")
@@ -188,12 +193,12 @@ class Run(models.Model):
                 | (~Q(status__in=UNFINISHED) & Q(finished_at__isnull=False)),
                 name="run_finished",
             ),
-            models.UniqueConstraint(fields=["session", "seq"], name="run_order"),
+            models.UniqueConstraint(fields=["session", "seq"], condition=IN_SESSION, name="run_order"),
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["owner", "-created_at", "-id"], name="run_newest"),
-            models.Index(fields=["session", "seq"], condition=Q(finished_at__isnull=True), name="run_waiting"),
-            models.Index(fields=["status", "node"], condition=Q(finished_at__isnull=True), name="run_open"),
+            models.Index(fields=["session", "seq"], condition=IN_SESSION & OPEN, name="run_waiting"),
+            models.Index(fields=["created_at"], condition=OPEN, name="run_unfinished"),
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="run_done"),
             models.Index(
                 fields=["id"], condition=Q(finished_at__isnull=False, webhook__isnull=False), name="run_webhook"

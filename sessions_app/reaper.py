@@ -36,7 +36,8 @@ UNTAKEN = """
 SELECT r.id, r.language, n.name FROM sessions_app_run r
     LEFT JOIN sessions_app_session s ON s.id = r.session_id
     LEFT JOIN sessions_app_node n ON n.name = s.node AND n.lease_until > now() AND NOT n.draining
-WHERE r.status = 'queued' AND (r.published_at IS NULL OR r.published_at < now() - make_interval(secs => %s))
+WHERE r.finished_at IS NULL AND r.status = 'queued'
+    AND (r.published_at IS NULL OR r.published_at < now() - make_interval(secs => %s))
     AND (r.session_id IS NULL OR NOT EXISTS (SELECT FROM sessions_app_run e
         WHERE e.session_id = r.session_id AND e.seq < r.seq AND e.finished_at IS NULL))
     AND r.created_at < now() - interval '1 second'

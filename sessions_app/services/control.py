@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 
 from era_project.errors import Conflict
-from sessions_app.models import Run, RunStatus, Session
+from sessions_app.models import OPEN, Run, RunStatus, Session
 from sessions_app.services import live_sessions, nodes, runs, sessions
 
 
@@ -43,4 +43,4 @@ def interrupt(name: str, *, owner_id: int) -> Run:
 
 
 def _running(session: Session) -> Run | None:
-    return Run.objects.filter(session=session, status=RunStatus.RUNNING).only("id", "node").first()
+    return Run.objects.filter(OPEN, session=session, status=RunStatus.RUNNING).only("id", "node").first()

@@ -24,7 +24,8 @@ JSON_COLUMNS = ("changes", "state", "warnings", "usage")
 
 AHEAD = """
 SELECT count(*), extract(epoch FROM now() - %s)
-FROM sessions_app_run WHERE status = 'queued' AND language = %s AND (created_at, id) < (%s, %s)"""
+FROM sessions_app_run
+WHERE finished_at IS NULL AND status = 'queued' AND language = %s AND (created_at, id) < (%s, %s)"""
 
 RECENT = """
 SELECT avg(execution_time_ms) FROM (SELECT execution_time_ms FROM sessions_app_run

@@ -27,13 +27,14 @@ UPDATE sessions_app_run SET cancel_requested = true
 WHERE id = %s AND owner_id = %s RETURNING status, node, finished_at IS NOT NULL"""
 
 OF_SESSIONS = End(
-    "r.status = 'queued' AND r.session_id = ANY(%(sessions)s::bigint[])",
+    "r.finished_at IS NULL AND r.status = 'queued' AND r.session_id = ANY(%(sessions)s::bigint[])",
     RunStatus.CANCELLED,
     "The session was deleted before the run was started.",
     143,
 )
 RUNNING_OF_SESSIONS = """
-SELECT id, node FROM sessions_app_run WHERE session_id = ANY(%s::bigint[]) AND status = 'running'"""
+SELECT id, node FROM sessions_app_run
+WHERE session_id = ANY(%s::bigint[]) AND finished_at IS NULL AND status = 'running'"""
 MARK = "UPDATE sessions_app_run SET cancel_requested = true WHERE id = ANY(%s::uuid[]) AND status = 'running'"
 
 
