@@ -60,6 +60,7 @@ _GUEST_FILES = (
     "child",
     "drivers",
     "program",
+    "stillness",
 )
 
 

@@ -288,3 +288,8 @@ def test_many_threads_at_once(runner: Runner) -> None:
         thread.join(60)
     wait_until(lambda: len(results) == 40, 30, "all runs")
     assert all(left == right for left, right in (result.split() for result in results))
+
+
+def test_what_runs_share_is_never_counted(runner: Runner) -> None:
+    code = "import os, sys; print(sys._is_immortal(os.path.join), sys._is_immortal(os.environ), sys._is_immortal([]))"
+    assert output(run(runner, code)) == "True True False"

@@ -5,7 +5,6 @@ A second master, forked from the first, imports common modules ahead, so that pr
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
@@ -16,7 +15,7 @@ import traceback
 
 sys.path[0] = "/app"
 
-from runners.backends.slot.guest import birth, drivers, linux, program  # noqa: E402
+from runners.backends.slot.guest import birth, drivers, linux, program, stillness  # noqa: E402
 from runners.backends.slot.guest.settings import Settings, read_json  # noqa: E402
 
 _MESSAGE_BYTES = 4096
@@ -82,9 +81,7 @@ def _serve(control: socket.socket, settings: Settings) -> None:
     _warm_up()
     program.note_boot()
     drivers.compile_all()
-    gc.collect()
-    gc.freeze()
-    gc.disable()
+    stillness.keep()
     os.dup2(1, 2)  # the starter listens no longer
     control.send(b"ready")
     while True:

@@ -5,7 +5,6 @@ Whatever cannot be proved untouched by the kernel's own figures is replaced; wha
 
 from __future__ import annotations
 
-import gc
 import mmap
 import os
 import resource
@@ -14,7 +13,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from runners.backends.slot.guest import child, linux, rootfs
+from runners.backends.slot.guest import child, linux, rootfs, stillness
 from runners.backends.slot.guest.proof import Proof
 from runners.backends.slot.guest.settings import Settings
 
@@ -51,9 +50,7 @@ def main(post: Post, requests: socket.socket, control: socket.socket, aid: socke
     _confine(settings)
     proof.begin()
     init = Init(post, child.Post(requests, proc, settings.shared_uid, post.live, mmap.mmap(-1, 1)), control, aid, proof)
-    gc.collect()
-    gc.freeze()
-    gc.disable()
+    stillness.keep()
     view = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     socket.send_fds(control, [b"ready"], [view])  # the watchdog's view of this pid namespace
     os.close(view)
