@@ -55,7 +55,7 @@ class Executor:
 
     def execute(self, run_id: UUID) -> None:
         """Claim ``run_id``, run it, write how it ended, answer. Whatever is not ours to run is left alone."""
-        claimed: Claimed | None = writer.rows().submit(claim, Claim(run_id, self._lease)).result()
+        claimed: Claimed | None = writer.rows().submit(claim, Claim(run_id, self._lease), may_block=True).result()
         if claimed is None:
             return
         claimed_at = time.monotonic()
@@ -123,9 +123,9 @@ class Executor:
         if _is_short(running, events):
             events.close()
             self._writing.add(final.id)
-            written = writer.rows().submit(finishing.finish, final, persist_s=PERSIST_S)
+            written = writer.rows().submit(finishing.finish, final, persist_s=PERSIST_S, may_block=True)
             written.add_done_callback(lambda _: self._writing.discard(final.id))
-        elif writer.rows().submit(finishing.finish_quietly, final, persist_s=PERSIST_S).result():
+        elif writer.rows().submit(finishing.finish_quietly, final, persist_s=PERSIST_S, may_block=True).result():
             self.announce(running, final, events)
         else:
             events.close()

@@ -64,3 +64,26 @@ def test_what_must_not_be_lost_outlasts_a_broken_connection(writer: Writer, own:
     own.execute("SELECT pg_terminate_backend(%s)", (before,))
     after = writer.submit(backend, None, persist_s=60.0).result(60)
     assert after != before
+
+
+def test_a_thread_that_may_block_does_its_own_order_while_nobody_waits(writer: Writer) -> None:
+    def where(connection: Connection, items: Sequence[Any]) -> list[int]:
+        return [threading.get_ident()] * len(items)
+
+    assert writer.submit(where, None, may_block=True).result(60) == threading.get_ident()
+    assert writer.submit(where, None).result(60) != threading.get_ident()
+
+
+def test_a_thread_that_may_block_waits_its_turn_behind_others(writer: Writer) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def flush(connection: Connection, items: Sequence[int]) -> Sequence[int]:
+        begun.set()
+        assert go.wait(60)
+        return [threading.get_ident()] * len(items)
+
+    first = writer.submit(flush, 1)
+    assert begun.wait(60)
+    second = writer.submit(flush, 2, may_block=True)
+    go.set()
+    assert threading.get_ident() not in (first.result(60), second.result(60))
