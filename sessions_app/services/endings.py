@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import connection, transaction
 from django.utils import timezone
 
+from era_project.errors import Unavailable
 from sessions_app.services import nodes, runs, sessions
+
+logger = logging.getLogger(__name__)
 
 DELETED = tuple[int, str, str | None]
 """Key, name and node of a session that is gone."""
@@ -42,12 +46,20 @@ def delete_many(names: Sequence[str], *, owner_id: int) -> int:
 
 def _end(owner_id: int, *, names: Sequence[str] | None) -> list[DELETED]:
     gone = _deleted(owner_id, names)
-    for session_id, _, node in gone:
-        if node is not None:
-            nodes.send(node, {"op": "drop", "session_id": session_id})
     if gone:
+        _drop(gone)
         runs.end_of_sessions([session_id for session_id, _, _ in gone])
     return gone
+
+
+def _drop(gone: Sequence[DELETED]) -> None:
+    """End the sandboxes at once. Without Valkey they end as idle ones do: the sessions are gone all the same."""
+    try:
+        for session_id, _, node in gone:
+            if node is not None:
+                nodes.send(node, {"op": "drop", "session_id": session_id})
+    except Unavailable as error:
+        logger.warning("Sandboxes of deleted sessions were not ended at once: %s", error)
 
 
 @transaction.atomic

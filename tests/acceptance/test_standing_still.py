@@ -75,3 +75,18 @@ def test_nothing_hangs_while_the_database_stands_still(server: Server) -> None:
     assert server.post(f"/api/sessions/{name}/run", {"code": "1"}).status == 200
     printed = [server.get(f"/api/runs/{run['run_id']}").json for run in server.get("/api/runs?limit=20").json["runs"]]
     assert all(mark not in run["stdout"] for run in printed)
+
+
+def test_a_session_is_deleted_while_the_broker_stands_still(server: Server) -> None:
+    name = f"gone-{uuid.uuid4().hex}"
+    assert server.post("/api/sessions", {"language": "python", "session_id": name}).status == 201
+    assert server.post(f"/api/sessions/{name}/run", {"code": "1"}).json["state"]["status"] == "fresh"  # it lives on
+    slow = {"code": "import time\ntime.sleep(90)"}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.post, f"/api/sessions/{name}/run", slow)
+        path = f"/api/runs?session_id={name}&status=running"
+        wait_until(lambda: server.get(path).json["count"], 60, "the run goes on")
+        with paused(server, "valkey"):
+            assert server.delete(f"/api/sessions/{name}").status == 200
+        assert server.get(f"/api/sessions/{name}").status == 404
+        assert waiting.result().json["status"] == "cancelled"
