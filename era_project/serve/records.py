@@ -107,6 +107,8 @@ def clear_leftovers(state: Path) -> None:
     Each part hears of its parent's death from the kernel and stops by itself: that is waited for first, because
     PostgreSQL then leaves a clean state.
     """
+    for _ in servers(state):  # which removes the records of killed ones
+        pass
     path = state / "pids.json"
     try:
         stored = json.loads(path.read_text())

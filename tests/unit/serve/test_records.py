@@ -40,6 +40,15 @@ def test_leftovers_end_and_strangers_stay(tmp_path: Path) -> None:
         stranger.wait()
 
 
+def test_records_of_killed_servers_go(tmp_path: Path) -> None:
+    (tmp_path / "servers").mkdir()
+    for pid in (1, 2):
+        dead = records.Identity(os.getpid() + pid, 0)
+        records.write(tmp_path, records.Server(process=dead, port=pid, is_owner=True))
+    records.clear_leftovers(tmp_path)
+    assert list((tmp_path / "servers").iterdir()) == []
+
+
 def test_a_broken_note_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "pids.json").write_text('{"web": 5}')
     records.clear_leftovers(tmp_path)
