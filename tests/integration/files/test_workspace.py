@@ -266,15 +266,20 @@ def test_data_is_laid_anew_only_where_a_program_touched_it(place: Workspace, roo
         lambda: file.chmod(0o444),
         lambda: os.link(file, root / "another"),
         file.unlink,
-        lambda: (file.unlink(), file.symlink_to(root / "another")),
-        lambda: (file.unlink(), file.mkdir(), (file / "below").touch()),
-        lambda: (file.unlink(), os.mkfifo(file)),
+        lambda: instead(file, lambda: file.symlink_to(root / "another")),
+        lambda: instead(file, file.mkdir),
+        lambda: instead(file, lambda: os.mkfifo(file)),
     )
     for change in changes:
         change()
         place.write_data('{"a": 1}')
         assert not file.is_symlink()
         assert (file.read_text(), file.stat().st_mode & 0o777, file.stat().st_nlink) == ('{"a": 1}', 0o644, 1)
+
+
+def instead(file: Path, make: Callable[[], object]) -> None:
+    file.unlink()
+    make()
 
 
 def test_data_goes_in_and_out(place: Workspace, root: Path) -> None:
