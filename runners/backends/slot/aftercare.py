@@ -8,7 +8,7 @@ import threading
 import time
 
 from runners.backends.slot.pool import Pool
-from runners.backends.slot.slot import Slot, SlotBroken
+from runners.backends.slot.slot import Slot
 from runners.backends.slot.stock import Stock
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ CLOSE_TIMEOUT_S = 10.0
 
 
 class Aftercare:
-    """Sees used slots to their end or back into the pool, in the order in which they come."""
+    """Sees used slots to their end or back into the pool; those whose runs do not end go behind the others."""
 
     def __init__(self, pool: Pool, stock: Stock) -> None:
         """Nothing happens before `start`."""
@@ -49,8 +49,10 @@ class Aftercare:
                 log.exception("A used slot could not be seen to.")
 
     def _see_to(self, slot: Slot, language: str, ended_at_s: float) -> None:
+        if not _has_ended(slot):
+            self._used.put((slot, language, ended_at_s))
+            return
         try:
-            outlast(slot)
             time.sleep(max(0.0, ended_at_s + ANSWER_S - time.monotonic()))
             self._stock.renew(slot, language)
         except BaseException:
@@ -60,12 +62,13 @@ class Aftercare:
             self._pool.give(slot)
 
 
-def outlast(slot: Slot) -> None:
-    """Have pid 1's word on the run of which only the result is known; a slot without it is destroyed."""
-    unanswered, slot.unanswered = slot.unanswered, None
-    if unanswered:
-        try:
-            unanswered()
-        except SlotBroken as error:
-            log.info("A slot broke after its run.", extra={"reason": str(error)})
-            slot.destroy()
+def _has_ended(slot: Slot) -> bool:
+    """Whether pid 1 has given its word on a run of which only the result was known; a slot that is broken is destroyed."""
+    try:
+        if slot.unanswered and not slot.unanswered():
+            return False
+    except Exception as error:  # whatever happened, nothing is known about the slot any more
+        log.info("A slot broke after its run.", extra={"reason": str(error)})
+        slot.destroy()
+    slot.unanswered = None
+    return True

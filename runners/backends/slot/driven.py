@@ -128,13 +128,18 @@ def _may_leave_early(slot: Slot, language: Language, before: tree.Listing | None
     return slot.group.tells_peak
 
 
-def _see_out(exchange: Exchange) -> None:
-    """The end of a run that left early. Raises SlotBroken."""
+def _see_out(exchange: Exchange) -> bool:
+    """Whether a run that left early has ended by now. Raises SlotBroken."""
     ended = exchange.outlast()
+    if ended is None:
+        return False
     if ended.workspace >= 0:
         os.close(ended.workspace)
+    if exchange.slot.group:
+        exchange.slot.group.has_new_oom_kills()  # or the next run would be told of what came after the farewell
     if ended.is_last:
         exchange.slot.destroy()
+    return True
 
 
 def _compile_limits(limits: Limits) -> Limits:

@@ -174,7 +174,7 @@ class Exchange:
         self.wall_time_s = time.monotonic() - self.started_at_s
         if answer is None:
             assert self._early
-            ended = self._early
+            ended, self._deadline_s = self._early, time.monotonic() + FAREWELL_S
         else:
             ended = self._judge(answer)
             if self.compiling:
@@ -182,17 +182,19 @@ class Exchange:
         self.drain()
         return ended
 
-    def outlast(self) -> Ended:
-        """The word of pid 1 on a run whose result is known by a farewell; who does not end is killed.
+    def outlast(self) -> Ended | None:
+        """The word of pid 1 on a run whose result is known by a farewell; None if there is none within BLOCK_MS.
+
+        Who has not ended FAREWELL_S after it is killed.
 
         Raises:
             SlotBroken: See `wait`.
         """
         self.watches = ()
-        self._deadline_s = time.monotonic() + FAREWELL_S
-        while (answer := self._receive()) is None:
-            self._stop_if_due()
-        return self._judge(answer)
+        if answer := self._receive():
+            return self._judge(answer)
+        self._stop_if_due()
+        return None
 
     def _judge(self, answer: tuple[bytes, list[int]]) -> Ended:
         ended = _parse(*answer)
@@ -251,14 +253,15 @@ class Exchange:
             return False
         except OSError:
             part, ancillary = b"", []
-        is_end = not part
+        is_over = not part
         if compiling and not compiling.is_over:
             part = compiling.add(part)
             if compiling.succeeded:
                 self._begin_program(compiling)
+            is_over = is_over or (compiling.is_over and not self.farewell)
         if self.farewell and part == _FAREWELL and not self.stopped:
             self._early = _early(ancillary)
-        return is_end or bool(compiling and compiling.is_over and not self.farewell)
+        return is_over or bool(part)  # a program that goes on talking must not keep us listening
 
     def _begin_program(self, compiling: Compiling) -> None:
         self.started_at_s = time.monotonic()

@@ -117,8 +117,8 @@ class Slot:
     built_at_s: float = field(default_factory=time.monotonic)
     destroyed: bool = False
     prepared: Prepared | None = None
-    unanswered: Callable[[], None] | None = None
-    """The result of its run is known; this waits for pid 1's word, without which it cannot be used again."""
+    unanswered: Callable[[], bool] | None = None
+    """The result of its run is known; whether pid 1 has given its word by now, without which it cannot be used again."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, request: Mapping[str, object], descriptors: list[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from runners.backends.slot.backend import SlotBackend
 from runners.runner import Runner
 from runners.types import Changes, RunResult, RunSpec, Status
 from tests.boxes import output
@@ -27,6 +28,19 @@ FORGED = """
 import { Socket } from 'node:net';
 new Socket({ fd: 3 }).write('D');
 while (true);
+"""
+GREEDY = """
+import { Socket } from 'node:net';
+new Socket({ fd: 3 }).write('D');
+const held = [];
+while (true) held.push(Buffer.alloc(1 << 24, 1));
+"""
+TALKATIVE = """
+import { Socket } from 'node:net';
+const channel = new Socket({ fd: 3, allowHalfOpen: true });
+channel.write('x');
+setTimeout(() => channel.write('D'), 100);
+setTimeout(() => console.log('end'), 700);
 """
 
 
@@ -68,15 +82,33 @@ def test_files_that_a_program_leaves_are_told(runner: Runner) -> None:
 
 
 def test_a_program_that_only_says_that_it_ends_is_killed(runner: Runner) -> None:
-    from runners.backends.slot.backend import SlotBackend
+    backend = of_cgroups(runner)
+    result = run(runner, FORGED)
+    assert (result.status, output(result)) == (Status.SUCCEEDED, "")
+    assert result.usage.wall_time_s is not None and result.usage.wall_time_s < 20
+    wait_until(lambda: all_idle(backend), 30, "the end of the run's process")
+    assert output(run(runner, "console.log(3)")) == "3"
 
+
+def test_what_a_program_does_after_it_said_that_it_ends_is_laid_to_no_other(runner: Runner) -> None:
+    backend = of_cgroups(runner)
+    assert run(runner, GREEDY).status is Status.SUCCEEDED
+    wait_until(lambda: all_idle(backend), 30, "the end of the run's process")
+    assert not any(slot.group and slot.group.has_new_oom_kills() for slot in backend._pool._idle)
+
+
+@pytest.mark.parametrize("language", ["node", "typescript"])
+def test_only_the_first_word_on_the_channel_is_heard(runner: Runner, language: str) -> None:
+    assert output(run(runner, TALKATIVE, language)) == "end"
+
+
+def of_cgroups(runner: Runner) -> SlotBackend:
     backend = runner._backend
     assert isinstance(backend, SlotBackend)
     if not backend._terms.cgroups:
         pytest.skip("farewells are taken where cgroups tell what a run has used")
-    result = run(runner, FORGED)
-    assert (result.status, output(result)) == (Status.SUCCEEDED, "")
-    assert result.usage.wall_time_s is not None and result.usage.wall_time_s < 20
-    idle, living = backend._pool._idle, backend._builder._living
-    wait_until(lambda: len(idle) == len(living), 30, "the end of the run's process")
-    assert output(run(runner, "console.log(3)")) == "3"
+    return backend
+
+
+def all_idle(backend: SlotBackend) -> bool:
+    return len(backend._pool._idle) == len(backend._builder._living)
