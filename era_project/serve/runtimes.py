@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
+import os
 import platform
 import shutil
 import signal
@@ -114,7 +115,7 @@ def _point_current(root: Path, folder: Path) -> None:
     current = root / "current"
     if current.is_symlink() and current.readlink() == Path(folder.name):
         return
-    link = root / f"current.{folder.name}"
+    link = root / f"current.{folder.name}.{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)
     link.replace(current)
