@@ -109,7 +109,7 @@ class Toolchain:
         """Compiler and linker, one after the other. Raises CompileFailed."""
         archive = f"{self.scratch}/main.a"
         trim = f"-trimpath={self.scratch}=>{self.workspace}"
-        self._call([self.tool("compile"), "-o", archive, "-p", "main", "-complete", "-pack", trim,
+        self._call([self.tool("compile"), "-o", archive, "-p", "main", "-complete", "-pack", "-dwarf=false", trim,
                     "-importcfg", self.index, self.source])  # fmt: skip
         self._call([self.tool("link"), "-s", "-w", "-o", self.program, "-importcfg", self.index,
                     "-buildmode=exe", archive])  # fmt: skip
@@ -123,8 +123,8 @@ class Toolchain:
             file.write(_json_of({"Replace": {target: self.source}}))
         has_module = os.path.exists(f"{self.workspace}/go.mod")
         what = ["."] if has_module else [target, *(f"{self.workspace}/{name}" for name in self.siblings())]
-        command = [f"{self.root}/bin/go", "build", "-ldflags=-s -w", f"-overlay={overlay}", "-o", self.program, *what]
-        self._call(command, self.environment(extra))
+        flags = ["-gcflags=all=-dwarf=false", "-ldflags=-s -w", f"-overlay={overlay}"]
+        self._call([f"{self.root}/bin/go", "build", *flags, "-o", self.program, *what], self.environment(extra))
 
     def _call(self, command: list[str], environment: Mapping[str, str] | None = None) -> None:
         text, code = _output_of(command, environment or {"TMPDIR": self.scratch, "GOROOT": self.root})
