@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 CHANNEL = 3
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+HEAP = "256MiB"
+"""Of the compiler or linker before garbage is collected: half of what a slot leaves them at least."""
 _SPECIAL = re.compile(r'^\s*//go:(?:embed|debug|linkname|build)\b|^\s*import\s+"C"|^\s*"C"\s*$', re.MULTILINE)
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _IMPORTS = re.compile(r"^\s*import\s*(?:\((.*?)\)|([^\n(]*))", re.MULTILINE | re.DOTALL)
@@ -126,8 +128,12 @@ class Toolchain:
         flags = ["-gcflags=all=-dwarf=false", "-ldflags=-s -w", f"-overlay={overlay}"]
         self._call([f"{self.root}/bin/go", "build", *flags, "-o", self.program, *what], self.environment(extra))
 
+    def _of_tools(self) -> dict[str, str]:
+        """Of compiler and linker: each lives for milliseconds and collects no garbage before that is worth it."""
+        return {"GOROOT": self.root, "TMPDIR": self.scratch, "GOGC": "off", "GOMEMLIMIT": HEAP}
+
     def _call(self, command: list[str], environment: Mapping[str, str] | None = None) -> None:
-        text, code = _output_of(command, environment or {"TMPDIR": self.scratch, "GOROOT": self.root})
+        text, code = _output_of(command, environment or self._of_tools())
         if code:
             # The compiler names the copy in scratch; people know the file as main.go.
             raise CompileFailed(text.replace(self.scratch.encode() + b"/main.go", b"./main.go"), code)
