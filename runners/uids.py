@@ -7,7 +7,7 @@ import fcntl
 import itertools
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,8 @@ def claim(count: int, *, base: int = 0, liked: int = 0) -> Block | None:
     count = -(-count // UNIT) * UNIT
     FOLDER.mkdir(parents=True, exist_ok=True, mode=0o755)
     mapped = _ranges(Path("/proc/self/uid_map"))
-    for candidate in [base] if base else itertools.chain([liked] if liked else [], candidates(count, mapped)):
+    chosen = _unused([liked] if liked else [], count)
+    for candidate in [base] if base else itertools.chain(chosen, candidates(count, mapped)):
         if any(start <= candidate and candidate + count <= start + length for start, length in mapped):
             locks = _locks(candidate, count)
             if locks is not None:
@@ -97,6 +98,11 @@ def candidates(count: int, mapped: list[tuple[int, int]]) -> Iterator[int]:
     else:
         start, length = max(mapped, key=lambda row: row[1], default=(0, 0))
         bases = range(start + length - count, start + ACCOUNTS, -UNIT)
+    return _unused(bases, count)
+
+
+def _unused(bases: Iterable[int], count: int) -> Iterator[int]:
+    """Those whose uids neither an account nor anybody's containers have."""
     taken = _ranges(Path("/etc/subuid")) + [(entry.pw_uid, 1) for entry in pwd.getpwall()]
     for base in bases:
         if not any(start < base + count and base < start + length for start, length in taken):

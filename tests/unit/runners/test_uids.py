@@ -61,6 +61,11 @@ def test_what_was_claimed_before_is_taken_again_when_it_is_free(held: list[Block
     assert other and other.base != FAR
 
 
+def test_what_was_claimed_before_is_not_taken_from_accounts(held: list[Block]) -> None:
+    block = claimed(held, 1, liked=1)
+    assert block and block.base != 1
+
+
 def test_a_process_that_is_killed_gives_its_uids_back(held: list[Block]) -> None:
     program = f"from runners import uids; print(uids.claim(1, base={FAR}), flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=subprocess.PIPE) as other:
