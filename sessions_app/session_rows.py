@@ -68,9 +68,11 @@ def end(session_id: int, final: Final, collected: Collected | None, columns: Map
         Whether it counts; False where the run had been ended by somebody else: then nothing is written.
     """
     row, node = finishing.parameters([final])
+    values = [row, node, *_values(columns), session_id]
+    size = sum(len(value) for value in values if isinstance(value, str))
     is_changed = collected is not None and collected.is_change
-    with _undressed() as raw, connections.together(raw, size=len(row), is_read=is_changed):
-        ended = psycopg.Cursor(raw).execute(_end(columns), [row, node, *_values(columns), session_id])
+    with _undressed() as raw, connections.together(raw, size=size, is_read=is_changed):
+        ended = psycopg.Cursor(raw).execute(_end(columns), values)
         if collected is not None and is_changed and ended.fetchone() == (session_id,):
             workspace.apply(session_id, collected, psycopg.Cursor(raw))
         waiting = psycopg.Cursor(raw).execute(finishing.NEXT, [finishing.array([session_id])])
