@@ -123,7 +123,7 @@ class Conf:
         default_factory=dict,
         metadata=_meta(
             "ERA_PARKED",
-            "Interpreters booted ahead of need, such as `node=1,deno=0`.",
+            "Interpreters booted ahead of need while their language is in use, such as `node=1,deno=0`.",
             shown="small, by language",
         ),
     )
