@@ -81,7 +81,8 @@ def _plan(conf: Conf, made: Path, group: str) -> Plan:
 def _claim(conf: Conf) -> UidBlock:
     """The block of the last start where it is free: then nothing changes its owner."""
     last = conf.state_dir / LAST_BLOCK
-    liked = int(last.read_text()) if last.exists() else 0
+    noted = last.read_text().strip() if last.exists() else ""  # empty: there was no room for it
+    liked = int(noted) if noted.isdecimal() else 0
     block = uids.claim(uids.needed(conf), base=conf.uid_base, liked=liked)
     last.write_text(f"{block.base}\n")
     return block
