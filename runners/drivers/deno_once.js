@@ -2,11 +2,18 @@
 // The program lies in the workspace only until deno has read it: its first import removes it, so relative imports,
 // line numbers and `import.meta` are those of a file that nobody sees.  node:fs is not used: it would cost 30 ms of boot.
 const CHANNEL = 3;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const libc = Deno.dlopen('libc.so.6', {
   read: { parameters: ['i32', 'buffer', 'usize'], result: 'isize' },
+  write: { parameters: ['i32', 'buffer', 'usize'], result: 'isize' },
   close: { parameters: ['i32'], result: 'i32' },
+  fcntl: { parameters: ['i32', 'i32', 'i32'], result: 'i32' },
+  opendir: { parameters: ['buffer'], result: 'pointer' },
+  readdir: { parameters: ['pointer'], result: 'pointer' },
+  _exit: { parameters: ['i32'], result: 'void' },
 });
-const { read, close } = libc.symbols;
+const { read, write, close, fcntl, opendir, readdir, _exit } = libc.symbols;
 
 /** The request: 4 bytes of big-endian length, then JSON. A host that went away ends us. */
 function readRequest() {
@@ -30,12 +37,18 @@ function asMain(code) {
   return `${code.slice(0, at)}import.meta.main=true;${code.slice(at)}`;
 }
 
-/** Lays the program into the workspace under its name, or under a hidden one where the name is taken. */
-function lay(cwd, name, code) {
-  for (const candidate of [name, '.era_main.ts', `.era_main_${crypto.randomUUID()}.ts`]) {
+function* names(wanted) {
+  yield wanted;
+  yield '.era_main.ts';
+  yield `.era_main_${crypto.randomUUID()}.ts`;
+}
+
+/** Lays the program into a folder under its name, or under a hidden one where the name is taken. */
+function lay(folder, name, code) {
+  for (const candidate of names(name)) {
     try {
-      Deno.writeTextFileSync(`${cwd}/${candidate}`, code, { createNew: true });
-      return `${cwd}/${candidate}`;
+      Deno.writeTextFileSync(`${folder}/${candidate}`, code, { createNew: true });
+      return `${folder}/${candidate}`;
     } catch (error) {
       if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
     }
@@ -43,24 +56,75 @@ function lay(cwd, name, code) {
   throw new Error('no name is free for the program');
 }
 
-const moduleOf = (text) => URL.createObjectURL(new Blob([text], { type: 'text/javascript' }));
+const moduleOf = (text) => `data:text/javascript,${encodeURIComponent(text)}`;
 
-const request = readRequest();
-close(CHANNEL);
-libc.close();
-const cwd = request.cwd ?? '/workspace';
-Deno.chdir(cwd);
-for (const [name, value] of Object.entries(request.env ?? {})) Deno.env.set(name, value);
-Deno.args.length = 0;
-Deno.args.push(...(request.args ?? []));
-const code = asMain(request.code);
-const file = lay(cwd, request.file ?? 'main.ts', code);
-const url = new URL(`file://${encodeURI(file)}`).href;
-Object.defineProperty(Deno, 'mainModule', { value: url, enumerable: true, configurable: true });
-const remover = moduleOf(`Deno.removeSync(${JSON.stringify(file)});`);
-import(moduleOf(`import ${JSON.stringify(remover)}; import ${JSON.stringify(url)};`)).catch((error) => {
+/** The address of a file. */
+const urlOf = (file) => new URL(`file://${encodeURI(file)}`).href;
+
+/** Loads a file that was laid, removes it, then evaluates it. */
+function evaluate(file, code) {
+  const remover = moduleOf(`Deno.removeSync(${JSON.stringify(file)});`);
+  const both = moduleOf(`import ${JSON.stringify(remover)}; import ${JSON.stringify(urlOf(file))};`);
+  return import(both).catch((error) => {
+    try {
+      if (Deno.readTextFileSync(file) === code) Deno.removeSync(file);
+    } catch { /* it is gone already */ }
+    throw error;
+  });
+}
+
+/**
+ * Says 'D' when the program has ended well and left its folder empty, then ends without taking the engine down: that
+ * would keep its result waiting.  Deno dispatches node's exit event as the very last thing that it runs, behind `unload`
+ * and behind all microtasks, and looks its dispatcher up for that; node's own, if node is loaded, is called first.
+ */
+function promiseFarewell(cwd) {
+  const { get: exitCode } = Object.getOwnPropertyDescriptor(Deno, 'exitCode');
+  const [folder, word] = [`${cwd}\0`, 'D'].map((text) => new TextEncoder().encode(text));
+  let dispatch;
+  const isEmpty = () => {
+    const stream = opendir(folder);
+    return stream !== null && readdir(stream) !== null && readdir(stream) !== null && readdir(stream) === null;
+  };
+  const last = () => {
+    dispatch?.();
+    if (exitCode() === 0 && isEmpty() && write(CHANNEL, word, 1n) == 1) _exit(0);
+  };
+  Object.defineProperty(Deno[Deno.internal], 'dispatchProcessExitEvent', {
+    // With listeners it is node's own, or a frame of ours would be in the stack of what they throw.
+    get: () => (dispatch && globalThis.process?.listenerCount?.('exit') !== 0 ? dispatch : last),
+    set: (own) => { dispatch = own; },
+  });
+}
+
+/** What the first program would otherwise pay for: reading, compiling and evaluating a file, and printing. */
+async function warm() {
   try {
-    if (Deno.readTextFileSync(file) === code) Deno.removeSync(file);
-  } catch { /* it is gone already */ }
-  throw error;
-});
+    const code = 'const one: number = await 1; export { one };';
+    const file = lay(Deno.env.get('DENO_DIR'), `warm-${Deno.pid}.ts`, code);
+    await evaluate(file, code);
+    new Deno[Deno.internal].Console(() => {}).log('%s', 'a', 1, { a: [1] });
+  } catch { /* then the program pays */ }
+}
+
+function main() {
+  const request = readRequest();
+  const cwd = request.cwd ?? '/workspace';
+  Deno.chdir(cwd);
+  if (request.farewell && fcntl(CHANNEL, F_SETFD, FD_CLOEXEC) === 0) {
+    promiseFarewell(cwd);
+  } else {
+    close(CHANNEL);
+    libc.close();
+  }
+  for (const [name, value] of Object.entries(request.env ?? {})) Deno.env.set(name, value);
+  Deno.args.length = 0;
+  Deno.args.push(...(request.args ?? []));
+  const code = asMain(request.code);
+  const file = lay(cwd, request.file ?? 'main.ts', code);
+  Object.defineProperty(Deno, 'mainModule', { value: urlOf(file), enumerable: true, configurable: true });
+  evaluate(file, code);
+}
+
+await warm();
+main();

@@ -10,8 +10,9 @@ from runners.languages.base import Language, Program
 
 _ENVIRONMENT: Mapping[str, str] = MappingProxyType(
     {
-        # Must be writable: deno retries for 150 ms to keep what it transpiled.
         "DENO_DIR": "/tmp/.deno",
+        # What is transpiled here is never asked for again.
+        "DENO_EMIT_CACHE_MODE": "disable",
         # Deno colours its errors also where nobody looks at a terminal.
         "NO_COLOR": "1",
         "DENO_NO_UPDATE_CHECK": "1",
@@ -27,5 +28,6 @@ DENO = Language(
     version_pattern=re.compile(r"deno (\d+(?:\.\d+)+)"),
     once=Program((*_RUN, "{drivers}/deno_once.js"), _ENVIRONMENT),
     live=Program((*_RUN, "{drivers}/js_live.cjs", "deno", "{rt}/node/lib"), _ENVIRONMENT),
+    says_farewell=True,
     minimum_version=(2,),
 )

@@ -48,7 +48,7 @@ def run(runner: Runner, code: str, language: str = "node") -> RunResult:
     return runner.run(RunSpec(language, code))
 
 
-@pytest.mark.parametrize("language", ["node", "typescript"])
+@pytest.mark.parametrize("language", ["node", "typescript", "deno"])
 @pytest.mark.parametrize(
     ("code", "text"),
     [
@@ -73,6 +73,34 @@ def test_the_exit_code_is_the_one_of_the_process(runner: Runner) -> None:
     assert run(runner, "await new Promise(() => {}); export {}").exit_code == 13
     failed = run(runner, "process.on('exit', () => {}); throw new Error('boom')")
     assert failed.exit_code == 1 and b"boom" in failed.stderr.content
+
+
+UNLOAD = """
+addEventListener('beforeunload', () => console.log('before'));
+addEventListener('unload', () => console.log('unload'));
+dispatchEvent(new Event('unload'));
+setTimeout(() => console.log('late'), 20);
+"""
+NEVER = "addEventListener('unload', () => queueMicrotask(() => Deno.stdout.writeSync(new Uint8Array([63]))));"
+ITERATING = (
+    "Array.prototype[Symbol.iterator] = () => { console.log('ours'); return { next: () => ({ done: true }) }; };"
+)
+
+
+def test_deno_says_all_that_it_says_at_its_end(runner: Runner) -> None:
+    assert output(run(runner, UNLOAD, "deno")) == "unload\nlate\nbefore\nunload"
+    assert output(run(runner, NEVER, "deno")) == output(run(runner, ITERATING, "deno")) == ""
+    assert run(runner, "addEventListener('unload', () => { Deno.exitCode = 5; })", "deno").exit_code == 5
+    assert run(runner, "process.on('exit', () => { process.exitCode = 6; })", "deno").exit_code == 6
+    assert run(runner, "await new Promise(() => {});", "deno").exit_code == 1
+    failed = run(runner, "process.on('exit', () => { throw new Error('boom'); })", "deno")
+    assert failed.exit_code == 1 and b"boom" in failed.stderr.content and b"_once" not in failed.stderr.content
+
+
+def test_files_that_deno_leaves_are_told(runner: Runner) -> None:
+    late = run(runner, "addEventListener('unload', () => Deno.writeTextFileSync('left.txt', 'x'))", "deno")
+    assert late.changes is not None and late.changes.created == ("left.txt",)
+    assert run(runner, "Deno.writeTextFileSync('a', 'x'); Deno.removeSync('a')", "deno").changes == Changes()
 
 
 def test_files_that_a_program_leaves_are_told(runner: Runner) -> None:
