@@ -67,10 +67,20 @@ function evaluate(file, code) {
   const both = moduleOf(`import ${JSON.stringify(remover)}; import ${JSON.stringify(urlOf(file))};`);
   return import(both).catch((error) => {
     try {
-      if (Deno.readTextFileSync(file) === code) Deno.removeSync(file);
-    } catch { /* it is gone already */ }
-    throw error;
+      if (Deno.readTextFileSync(file) !== code) throw error;
+      Deno.removeSync(file);
+    } catch {
+      throw error; // it was loaded, and is gone
+    }
+    return refuse(error);
   });
+}
+
+/** Ends a program that could not be loaded with the words that deno has for a main module. */
+function refuse(error) {
+  if (!(error instanceof TypeError)) throw error;
+  Deno[Deno.internal].core.print(`error: ${error.message}\n`, true);
+  return Deno.exit(1);
 }
 
 /**
@@ -123,8 +133,9 @@ function main() {
   const code = asMain(request.code);
   const file = lay(cwd, request.file ?? 'main.ts', code);
   Object.defineProperty(Deno, 'mainModule', { value: urlOf(file), enumerable: true, configurable: true });
-  evaluate(file, code);
+  const { dispatchEvent } = globalThis;
+  evaluate(file, code).then(() => dispatchEvent(new Event('load'))); // deno's own has begun this
 }
 
 await warm();
-main();
+addEventListener('load', main, { once: true });

@@ -91,6 +91,27 @@ def test_deno_is_the_main_module_with_every_permission(place: Place) -> None:
     assert (place.workspace / "main.ts").read_text() == "the session's own file"
 
 
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("const a = ;", "error: SyntaxError: Expression expected\n  |\n1 | const a = ;\n"),
+        ("import './nope.ts';", 'error: Module not found "file://'),
+        ("throw new TypeError('own')", "error: Uncaught (in promise) TypeError: own\n"),
+    ],
+)
+def test_deno_says_why_a_program_cannot_be_loaded(place: Place, code: str, text: str) -> None:
+    ended = place.once("deno", code)
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(text)
+    assert "main.ts:1:" in ended.stderr
+    assert list(place.workspace.iterdir()) == []
+
+
+def test_deno_tells_a_program_that_it_was_loaded(place: Place) -> None:
+    ended = place.once("deno", "onload = () => console.log('loaded'); await 0; console.log('first');")
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "first\nloaded\n", "")
+
+
 def test_go_compiles_and_becomes_the_program(place: Place) -> None:
     code = """package main
 
