@@ -61,6 +61,7 @@ _GUEST_FILES = (
     "drivers",
     "program",
     "stillness",
+    "uncaught",
 )
 
 

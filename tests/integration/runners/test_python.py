@@ -32,7 +32,7 @@ def run(runner: Runner, code: str, **spec: Any) -> RunResult:
         ("quit()", 0, None),
         ("1 / 0", 1, None),
         ("def f(:", 1, None),
-        ("raise KeyboardInterrupt", 130, None),
+        ("raise KeyboardInterrupt", 130, 2),
         ("import os; os._exit(9)", 9, None),
         ("import os; os.kill(os.getpid(), 9)", 137, 9),
         ("import os; os.kill(os.getpid(), 15)", 143, 15),

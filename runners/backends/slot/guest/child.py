@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import traceback
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -101,6 +102,8 @@ def _begin(message: bytes, ancillary: list[tuple[int, int, bytes]]) -> NoReturn:
     os.chdir("/workspace")
     if request["env"]:
         os.environ.update(request["env"])
+        if "TZ" in request["env"]:
+            time.tzset()
     if request["kind"] == "python":
         program.run(request["code"], request["args"], fork_start=request["fork_start"])
     if request["kind"] == "script":

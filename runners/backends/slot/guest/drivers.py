@@ -10,6 +10,8 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
+from runners.backends.slot.guest import program
+
 FOLDER = "/opt/rt/drivers"
 _compiled: dict[str, CodeType] = {}
 
@@ -50,6 +52,7 @@ def run(path: str) -> NoReturn:
     sys.argv = [path]
     prefix = path.removeprefix(FOLDER + "/").partition("_")[0] + "_"
     sys.meta_path.insert(0, _Finder(prefix))
+    program.make_way()
     gc.unfreeze()
     gc.enable()
     exec(_compiled[path], names)

@@ -6,6 +6,7 @@ A second master, forked from the first, imports common modules ahead, so that pr
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import signal
@@ -50,8 +51,23 @@ def _reset_signals() -> None:
 def _silence() -> None:
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
+    _make_output_anew()
     os.dup2(null, 1)
     os.close(null)
+
+
+def _make_output_anew() -> None:
+    """sys.stdout on a pipe, as every run has one: streams keep in mind whether they could be sought in at first."""
+    reader, writer = os.pipe()
+    os.dup2(writer, 1)
+    old = sys.stdout
+    raw = io.FileIO(1, "wb", closefd=False)
+    raw.name = "<stdout>"
+    made = io.TextIOWrapper(raw, encoding=old.encoding, errors=old.errors, newline="\n", write_through=True)
+    made.mode = "w"  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = made  # type: ignore[misc]
+    os.close(reader)
+    os.close(writer)
 
 
 def _forget_own_modules() -> None:
