@@ -1,10 +1,13 @@
 'use strict';
 // Boots node ahead of need, then runs one program from memory as `node main.js` (or main.ts) would.  argv: node|typescript
 const fs = require('fs');
+const { EventEmitter } = require('events');
 const mod = require('module');
 const { pathToFileURL } = require('url');
 
-const { fstatSync, statSync, writeSync } = fs; // a program may replace those of the module
+// A program may replace those of the modules.
+const { fstatSync, statSync, writeSync } = fs;
+const { defineProperty } = Object;
 
 const CHANNEL = 3;
 const TYPED = process.argv[2] === 'typescript';
@@ -68,18 +71,30 @@ function compile(source, file) {
 
 /**
  * Says 'D' when the program has ended well and left its folder as it was: taking the engine down would keep its result
- * waiting. Nothing is said where code of the program may still run, which a second listener or a replaced method is.
+ * waiting. The last thing that node looks up is `process.emit`, to tell of the exit. Where nobody listens and nothing is
+ * replaced, no code of the program can run any more; whoever else looks finds what is there without us.
  */
 function promiseFarewell(cwd) {
-  const { emit, reallyExit } = process;
+  const { reallyExit } = process;
+  const { emit } = EventEmitter.prototype;
   const traces = () => `${fstatSync(CHANNEL).ino} ${statSync(cwd, { bigint: true }).ctimeNs}`;
   const before = traces();
-  process.on('exit', (code) => {
-    if (code !== 0 || process.listenerCount('exit') > 1) return;
-    if (process.emit !== emit || process.reallyExit !== reallyExit) return;
+  let isKnown = false; // listeners that are called at the exit may look, too
+  const isLast = () => {
+    if (isKnown || !process._exiting) return false;
+    isKnown = true;
+    return !process._events.exit && EventEmitter.prototype.emit === emit && process.reallyExit === reallyExit;
+  };
+  const last = (name, code) => {
     try {
-      if (traces() === before) writeSync(CHANNEL, 'D');
+      if (name === 'exit' && code === 0 && traces() === before) writeSync(CHANNEL, 'D');
     } catch { /* the program has closed the channel */ }
+    return false;
+  };
+  defineProperty(Object.getPrototypeOf(process), 'emit', {
+    get: () => (isLast() ? last : EventEmitter.prototype.emit),
+    set(value) { defineProperty(this, 'emit', { value, writable: true, enumerable: true, configurable: true }); },
+    configurable: true,
   });
 }
 

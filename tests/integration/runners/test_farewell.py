@@ -75,6 +75,56 @@ def test_the_exit_code_is_the_one_of_the_process(runner: Runner) -> None:
     assert failed.exit_code == 1 and b"boom" in failed.stderr.content
 
 
+AT_THE_LAST = """
+process.prependOnceListener('exit', () => {
+  Promise.resolve().then(() => console.log('micro'));
+  process.exitCode = 4;
+});
+"""
+WITHDRAWN = """
+const leave = () => { process.off('exit', leave); process.exitCode = 7; };
+process.on('exit', leave);
+"""
+EMITTED = """
+console.log(process.emit('exit', 0), process.listenerCount('exit'), process.eventNames().includes('exit'));
+setTimeout(() => { console.log('late'); process.exitCode = 5; }, 300);
+"""
+NESTED = """
+process.prependOnceListener('exit', () => { process.emit('exit', 0); process.exitCode = 8; });
+"""
+PATCHED = """
+const { EventEmitter } = require('events');
+const { emit } = EventEmitter.prototype;
+EventEmitter.prototype.emit = function (name, ...rest) {
+  if (name === 'exit') console.log('patched');
+  return emit.call(this, name, ...rest);
+};
+"""
+MANY = "for (let i = 0; i < 10; i++) process.on('exit', () => {}); console.log(process.listenerCount('exit'));"
+
+
+@pytest.mark.parametrize("language", ["node", "typescript"])
+@pytest.mark.parametrize(
+    ("code", "exit_code", "text"),
+    [
+        (AT_THE_LAST, 4, "micro"),
+        (WITHDRAWN, 7, ""),
+        (EMITTED, 5, "false 0 false\nlate"),
+        (NESTED, 8, ""),
+        (PATCHED, 0, "patched"),
+        (MANY, 0, "10"),
+        ("process.listenerCount = () => { throw new Error('mine'); };", 0, ""),
+        ("process.emit = process.emit; console.log(Object.keys(process).includes('emit'))", 0, "true"),
+    ],
+    ids=["at-the-last", "withdrawn", "emitted", "nested", "patched", "many", "counting", "assigned"],
+)
+def test_listeners_of_the_exit_are_as_without_us(
+    runner: Runner, language: str, code: str, exit_code: int, text: str
+) -> None:
+    result = run(runner, code, language)
+    assert (result.exit_code, output(result)) == (exit_code, text)
+
+
 UNLOAD = """
 addEventListener('beforeunload', () => console.log('before'));
 addEventListener('unload', () => console.log('unload'));

@@ -152,3 +152,22 @@ def test_go_takes_the_files_beside_it(place: Place) -> None:
     ended = place.once("go", code)
     assert (ended.exit_code, ended.stderr) == (0, "5 6\n")
     assert (place.workspace / "main.go").read_text() == "package main\n\nthe session's own file"
+
+
+@pytest.mark.parametrize("language", ["node", "typescript"])
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("console.log(1)", b"D"),
+        ("process.exit()", b"D"),
+        ("process.on('beforeExit', () => {})", b"D"),
+        ("const e = await Promise.resolve(1); export { e }", b"D"),
+        ("process.exitCode = 1", b""),
+        ("process.on('exit', () => {})", b""),
+        ("process.emit = process.emit", b""),
+        ("require('fs').mkdirSync('made')", b""),
+    ],
+)
+def test_farewell_is_said_where_nothing_can_follow(place: Place, language: str, code: str, word: bytes) -> None:
+    ended = place.once(language, code, farewell=True)
+    assert ended.told[9 * (language == "typescript") :] == word
