@@ -117,8 +117,8 @@ function main() {
 
 /** What the first program would otherwise pay for: output streams, inspection, the loader of ES modules. */
 function warm() {
-  void process.stdout;
-  void process.stderr;
+  // Whoever writes to the descriptor itself must find it as a bare node leaves it: waiting for room.
+  for (const { _handle: handle } of [process.stdout, process.stderr]) handle?.setBlocking?.(true);
   require('util').format('%s %o', 'a', { a: [1] });
   if (TYPED) compiler.warm();
   return import('data:text/javascript,export{}');

@@ -171,3 +171,10 @@ def test_go_takes_the_files_beside_it(place: Place) -> None:
 def test_farewell_is_said_where_nothing_can_follow(place: Place, language: str, code: str, word: bytes) -> None:
     ended = place.once(language, code, farewell=True)
     assert ended.told[9 * (language == "typescript") :] == word
+
+
+@pytest.mark.parametrize("language", ["node", "typescript"])
+def test_output_written_to_the_descriptor_itself_waits_for_room(place: Place, language: str) -> None:
+    code = "const { writeSync } = require('fs');\nfor (let left = 2_000_000; left > 0;) left -= writeSync(1, 'x'.repeat(left));"
+    ended = place.once(language, code)
+    assert (ended.exit_code, len(ended.stdout), ended.stderr) == (0, 2_000_000, "")
