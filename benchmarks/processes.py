@@ -93,18 +93,27 @@ def cpu(root: int) -> Usage:
 
 def memory(root: int) -> Usage:
     """Proportional set size (PSS, bytes) by part: shared pages are divided among those that share them."""
+    return _memory(root, "Pss:")
+
+
+def buffers(root: int) -> float:
+    """What of Postgres' memory (bytes) are its shared buffers: a fixed number of them, which fill with time."""
+    return _memory(root, "Pss_Shmem:").by_part["postgres"]
+
+
+def _memory(root: int, kind: str) -> Usage:
     usage = Usage()
     for part, process in tree(root):
-        usage.by_part[part] += _pss(process.pid)
+        usage.by_part[part] += _bytes(process.pid, kind)
     return usage
 
 
-def _pss(pid: int) -> int:
+def _bytes(pid: int, kind: str) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
 
 
 def descriptors(root: int) -> Usage:

@@ -41,6 +41,8 @@ class Sample:
 
     runs: int
     memory: float
+    buffers: float
+    """Postgres' shared buffers, which are bounded and no part of ``memory``."""
     descriptors: float
     cgroups: int
     processes: int
@@ -51,8 +53,9 @@ class Sample:
     def line(self) -> str:
         """The sample as a line of the report."""
         return (
-            f"{self.runs:7d} runs  memory {self.memory / MIB:6.0f} MiB  descriptors {self.descriptors:5.0f}"
-            f"  cgroups {self.cgroups:3d}  processes {self.processes:3d}  temporary files {self.temporary:4d}"
+            f"{self.runs:7d} runs  memory {self.memory / MIB:4.0f} MiB + {self.buffers / MIB:3.0f} of buffers"
+            f"  descriptors {self.descriptors:5.0f}  cgroups {self.cgroups:3d}  processes {self.processes:3d}"
+            f"  temporary files {self.temporary:4d}"
             f"  hello {self.hello_ms:5.2f} ms  list of runs {self.lookup_ms:5.2f} ms"
         )
 
@@ -112,9 +115,11 @@ def _session_body() -> Callable[[], bytes]:
 
 
 def _sample(server: Server, runs: int) -> Sample:
+    buffers = processes.buffers(server.pid)
     return Sample(
         runs=runs,
-        memory=processes.memory(server.pid).total,
+        memory=processes.memory(server.pid).total - buffers,
+        buffers=buffers,
         descriptors=processes.descriptors(server.pid).total,
         cgroups=processes.cgroups(server.pid),
         processes=len(processes.tree(server.pid)),
