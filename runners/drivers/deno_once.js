@@ -1,6 +1,6 @@
 // Boots deno ahead of need, then runs one program as `deno run -A main.ts` would.  Request on descriptor 3.
-// The program lies in the workspace only until deno has read it: its first import removes it, so relative imports,
-// line numbers and `import.meta` are those of a file that nobody sees.  node:fs is not used: it would cost 30 ms of boot.
+// The program lies in the workspace only until deno has read it, unless it is to stay: its first import removes it, so
+// relative imports, line numbers and `import.meta` are those of a file that nobody sees.  node:fs is not used: it would cost 30 ms of boot.
 const CHANNEL = 3;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
@@ -61,17 +61,20 @@ const moduleOf = (text) => `data:text/javascript,${encodeURIComponent(text)}`;
 /** The address of a file. */
 const urlOf = (file) => new URL(`file://${encodeURI(file)}`).href;
 
-/** Loads a file that was laid, removes it, then evaluates it. */
-function evaluate(file, code) {
-  const remover = moduleOf(`Deno.removeSync(${JSON.stringify(file)});`);
-  const both = moduleOf(`import ${JSON.stringify(remover)}; import ${JSON.stringify(urlOf(file))};`);
+/** Loads a file that was laid, removes it unless it is to stay, then evaluates it. */
+function evaluate(file, keep) {
+  const begin = moduleOf(`Deno[Deno.internal].begin(); // ${file}`);
+  const both = moduleOf(`import ${JSON.stringify(begin)}; import ${JSON.stringify(urlOf(file))};`);
+  let isLoaded = false;
+  const remove = () => keep || Deno.removeSync(file);
+  Deno[Deno.internal].begin = () => {
+    delete Deno[Deno.internal].begin;
+    isLoaded = true;
+    remove();
+  };
   return import(both).catch((error) => {
-    try {
-      if (Deno.readTextFileSync(file) !== code) throw error;
-      Deno.removeSync(file);
-    } catch {
-      throw error; // it was loaded, and is gone
-    }
+    if (isLoaded) throw error;
+    remove();
     return refuse(error);
   });
 }
@@ -112,7 +115,7 @@ async function warm() {
   try {
     const code = 'const one: number = await 1; export { one };';
     const file = lay(Deno.env.get('DENO_DIR'), `warm-${Deno.pid}.ts`, code);
-    await evaluate(file, code);
+    await evaluate(file, false);
     new Deno[Deno.internal].Console(() => {}).log('%s', 'a', 1, { a: [1] });
   } catch { /* then the program pays */ }
 }
@@ -134,7 +137,7 @@ function main() {
   const file = lay(cwd, request.file ?? 'main.ts', code);
   Object.defineProperty(Deno, 'mainModule', { value: urlOf(file), enumerable: true, configurable: true });
   const { dispatchEvent } = globalThis;
-  evaluate(file, code).then(() => dispatchEvent(new Event('load'))); // deno's own has begun this
+  evaluate(file, request.keep).then(() => dispatchEvent(new Event('load'))); // deno's own has begun this
 }
 
 await warm();

@@ -57,6 +57,8 @@ class Language:
     keeps_state: bool = True
     """Sessions keep variables between runs."""
     minimum_version: tuple[int, ...] = ()
+    self_words: tuple[str, ...] = ()
+    """Found in programs that need their own source as a file: to read it, or to start another interpreter on it."""
     imports: Callable[[str], frozenset[str]] | None = None
     """Top-level names of the modules that the code mentions, to choose a preloaded child; cheap, may be too many."""
     preload: tuple[str, ...] = ()

@@ -30,4 +30,5 @@ DENO = Language(
     live=Program((*_RUN, "{drivers}/js_live.cjs", "deno", "{rt}/node/lib"), _ENVIRONMENT),
     says_farewell=True,
     minimum_version=(2,),
+    self_words=("import.meta.url", "import.meta.filename", "mainModule", "./main", "main.ts"),
 )

@@ -6,6 +6,8 @@ import re
 
 from runners.languages.base import Language, Program
 
+SELF_WORDS = ("__filename", ".filename", "import.meta.url", "argv[1]", "cluster", "./main", "main.js", "main.ts")
+
 NODE = Language(
     name="node",
     aliases=("js", "javascript", "nodejs"),
@@ -16,4 +18,5 @@ NODE = Language(
     live=Program(("{rt}/node/bin/node", "{drivers}/js_live.cjs", "node", "{rt}/node/lib")),
     says_farewell=True,
     minimum_version=(24,),
+    self_words=SELF_WORDS,
 )

@@ -26,6 +26,7 @@ PYTHON = Language(
     version_pattern=re.compile(r"Python (\d+(?:\.\d+)+)"),
     live=Program(("{rt}/python/bin/python3", "-s", "-E", "{drivers}/python_live.py")),
     minimum_version=(3, 12),
+    self_words=("__file__", "main.py", "import main", "from main", "spawn", "forkserver"),
     imports=imports,
     preload=("json", "asyncio", "subprocess", "dataclasses", "datetime", "collections", "random", "urllib.request"),
 )

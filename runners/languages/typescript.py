@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from runners.languages.base import Language, Program
+from runners.languages.node import SELF_WORDS
 
 TYPESCRIPT = Language(
     name="typescript",
@@ -16,4 +17,5 @@ TYPESCRIPT = Language(
     live=Program(("{rt}/node/bin/node", "{drivers}/js_live.cjs", "typescript", "{rt}/node/lib")),
     compiles=True,
     says_farewell=True,
+    self_words=SELF_WORDS,
 )

@@ -12,7 +12,7 @@ from runners import tree
 from runners.backends.base import Hooks
 from runners.backends.slot.diskwatch import PAUSE_S
 from runners.backends.slot.exchange import Compiling, Exchange, open_wires
-from runners.backends.slot.oneshot import Terms, conclude, is_tty, rlimits, salvage, settle, watches
+from runners.backends.slot.oneshot import Terms, conclude, is_tty, keeps_source, rlimits, salvage, settle, watches
 from runners.backends.slot.slot import Prepared, Slot, SlotBroken, fill
 from runners.backends.slot.watchdog import WATCH_S
 from runners.languages import LANGUAGES, Language, Program
@@ -97,6 +97,7 @@ def run(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResult:
     if prepared is None:
         assert language.once is not None
         prepared = start_driver(slot, language.once, spec.limits, terms, None, spec.terminal)
+    ignored = frozenset({language.file_name}) if _is_kept_by_driver(spec) else frozenset()
     try:
         pause_s = PAUSE_S if terms.cgroups else WATCH_S
         exchange = Exchange(slot, prepared.wires, spec.limits, hooks, pause_s=pause_s)
@@ -112,13 +113,18 @@ def run(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResult:
             ended = exchange.wait()
             if ended.is_early:
                 slot.unanswered = lambda: _see_out(exchange)
-            return conclude(exchange, ended, before)
+            return conclude(exchange, ended, before, ignored)
         except SlotBroken:
             if result := salvage(exchange):
                 return result
             raise
     finally:
         prepared.close()
+
+
+def _is_kept_by_driver(spec: RunSpec) -> bool:
+    """Deno's driver has to lay the program anyway; it leaves it there."""
+    return spec.language == "deno" and keeps_source(spec)
 
 
 def _may_leave_early(slot: Slot, language: Language, before: tree.Listing | None, spec: RunSpec) -> bool:
@@ -162,6 +168,7 @@ def _send_request(prepared: Prepared, language: Language, spec: RunSpec, *, fare
         "args": list(spec.args),
         "env": dict(spec.env),
         "file": language.file_name,
+        "keep": _is_kept_by_driver(spec),
         "farewell": farewell,
     }
     content = json.dumps(request).encode()

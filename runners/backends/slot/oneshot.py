@@ -17,6 +17,7 @@ from runners.backends.slot.diskwatch import PAUSE_S, DiskWatch, Stop
 from runners.backends.slot.exchange import Ended, Exchange, open_wires
 from runners.backends.slot.slot import Slot, SlotBroken, memory_file
 from runners.backends.slot.watchdog import WATCH_S, Watchdog
+from runners.languages import LANGUAGES
 from runners.types import Changes, Limits, RunResult, RunSpec, Status, Terminal, Usage
 
 DATA_FILE = ".session_data.json"
@@ -25,9 +26,6 @@ _MAY_LOOK = re.compile(
     r"|require|subprocess|import\(|Deno|\b(os|io|fs)\b"
 )
 """What a program that looks into its folder has in its code, one way or another."""
-MAIN_FILE = "main.py"
-_READS_ITSELF = ("__file__", "main.py", "spawn", "forkserver")
-"""Words of programs that need their own source as a file: to read it, or to start an interpreter on it."""
 KILLED_CODE = 137
 TIMEOUT_CODE = 124
 _AS_SLACK_BYTES = 4 << 30
@@ -150,10 +148,18 @@ def _own_files(spec: RunSpec) -> list[tuple[str, int, bytes]]:
     files = []
     if spec.files or _MAY_LOOK.search(spec.code):
         files.append((DATA_FILE, 0o644, spec.data))
-    named = {file.path for file in spec.files}
-    if spec.language == "python" and MAIN_FILE not in named and any(word in spec.code for word in _READS_ITSELF):
-        files.append((MAIN_FILE, 0o644, spec.code.encode()))
+    if spec.language != "deno" and keeps_source(spec):  # deno's driver lays it itself
+        files.append((LANGUAGES[spec.language].file_name, 0o644, spec.code.encode()))
     return files
+
+
+def keeps_source(spec: RunSpec) -> bool:
+    """Whether the program's source lies in its folder while it runs."""
+    language = LANGUAGES[spec.language]
+    if spec.workspace or any(file.path == language.file_name for file in spec.files):
+        return False
+    words = [word.encode() for word in language.self_words]
+    return any(word in text for text in (spec.code.encode(), *(file.content for file in spec.files)) for word in words)
 
 
 def lay_in(slot: Slot, files: list[tuple[str, int, bytes]]) -> tree.Listing:
@@ -171,13 +177,15 @@ def lay_in(slot: Slot, files: list[tuple[str, int, bytes]]) -> tree.Listing:
         os.close(workspace)
 
 
-def conclude(exchange: Exchange, ended: Ended, before: tree.Listing | None) -> RunResult:
-    """The result of a run that pid 1 has answered for."""
+def conclude(
+    exchange: Exchange, ended: Ended, before: tree.Listing | None, ignored: frozenset[str] = frozenset()
+) -> RunResult:
+    """The result of a run that pid 1 has answered for; files that are ignored are none of its changes."""
     slot = exchange.slot
     changes = None
     if ended.workspace >= 0:
         try:
-            changes = compare(before, tree.scan(ended.workspace, ignored=frozenset({DATA_FILE})))
+            changes = compare(before, tree.scan(ended.workspace, ignored=ignored | {DATA_FILE}))
         finally:
             os.close(ended.workspace)
     elif not slot.order.workspace:

@@ -108,3 +108,8 @@ def test_variables_that_python_reads_at_its_start(runner: Runner) -> None:
         files=(InputFile("lib/mine.py", b"X = 6"),),
     )
     assert output(result) == "JST 6"
+
+
+def test_a_module_that_imports_the_program(runner: Runner) -> None:
+    files = (InputFile("helper.py", b"import main\nprint(main.X, main.__name__)"),)
+    assert output(run(runner, "X = 7\nif __name__ == '__main__':\n  import helper", files=files)) == "7 main"
