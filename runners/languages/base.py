@@ -57,6 +57,8 @@ class Language:
     keeps_state: bool = True
     """Sessions keep variables between runs."""
     minimum_version: tuple[int, ...] = ()
+    boot_variables: tuple[str, ...] = ()
+    """How the names of variables begin that the runtime reads when it starts."""
     self_words: tuple[str, ...] = ()
     """Found in programs that need their own source as a file: to read it, or to start another interpreter on it."""
     imports: Callable[[str], frozenset[str]] | None = None

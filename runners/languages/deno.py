@@ -30,5 +30,6 @@ DENO = Language(
     live=Program((*_RUN, "{drivers}/js_live.cjs", "deno", "{rt}/node/lib"), _ENVIRONMENT),
     says_farewell=True,
     minimum_version=(2,),
+    boot_variables=("DENO_", "NO_COLOR"),
     self_words=("import.meta.url", "import.meta.filename", "mainModule", "./main", "main.ts"),
 )

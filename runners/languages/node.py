@@ -18,5 +18,6 @@ NODE = Language(
     live=Program(("{rt}/node/bin/node", "{drivers}/js_live.cjs", "node", "{rt}/node/lib")),
     says_farewell=True,
     minimum_version=(24,),
+    boot_variables=("NODE_",),
     self_words=SELF_WORDS,
 )

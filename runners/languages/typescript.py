@@ -17,5 +17,6 @@ TYPESCRIPT = Language(
     live=Program(("{rt}/node/bin/node", "{drivers}/js_live.cjs", "typescript", "{rt}/node/lib")),
     compiles=True,
     says_farewell=True,
+    boot_variables=("NODE_",),
     self_words=SELF_WORDS,
 )

@@ -212,9 +212,10 @@ class SlotBackend:
         self._pool.give(slot)
 
     def _want(self, spec: RunSpec, *, is_python: bool) -> Want:
+        is_unlike = is_python or spec.terminal or driven.boot_variables(spec)
         return Want(
             preloaded=is_python and self._wants_preloaded(spec.code),
-            key=None if is_python or spec.terminal else driven.key_of(spec.language, spec.limits, self._terms),
+            key=None if is_unlike else driven.key_of(spec.language, spec.limits, self._terms),
             workspace=_checked(spec.workspace) if spec.workspace else "",
             index=self._index_of(spec.workspace) if spec.workspace else -1,
         )

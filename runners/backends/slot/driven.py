@@ -31,6 +31,12 @@ def key_of(language: str, limits: Limits, terms: Terms) -> Hashable:
     return language, limits.memory_bytes, held
 
 
+def boot_variables(spec: RunSpec) -> dict[str, str]:
+    """Those of the run's environment that its runtime reads when it starts: it cannot have started before."""
+    names = LANGUAGES[spec.language].boot_variables
+    return {name: value for name, value in spec.env.items() if name.startswith(names)}
+
+
 def argv_of(program: Program, limits: Limits) -> list[str]:
     """The words to exec; JavaScript engines are told how much memory there is, which they cannot see."""
     first, *rest = program.argv()
@@ -96,7 +102,8 @@ def run(slot: Slot, spec: RunSpec, hooks: Hooks, terms: Terms) -> RunResult:
     prepared, slot.prepared = slot.prepared, None
     if prepared is None:
         assert language.once is not None
-        prepared = start_driver(slot, language.once, spec.limits, terms, None, spec.terminal)
+        program = replace(language.once, environment={**language.once.environment, **boot_variables(spec)})
+        prepared = start_driver(slot, program, spec.limits, terms, None, spec.terminal)
     ignored = frozenset({language.file_name}) if _is_kept_by_driver(spec) else frozenset()
     try:
         pause_s = PAUSE_S if terms.cgroups else WATCH_S

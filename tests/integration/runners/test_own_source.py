@@ -73,3 +73,11 @@ def test_an_error_of_a_program_that_stays_is_told_as_denos(runner: Runner) -> No
     assert result.stderr.content.startswith(b"error: SyntaxError: Expression expected") and result.changes == Changes()
     thrown = runner.run(RunSpec("deno", "import.meta.url;\nthrow new TypeError('own')"))
     assert thrown.stderr.content.startswith(b"error: Uncaught (in promise) TypeError: own")
+
+
+@pytest.mark.parametrize("language", ["node", "typescript"])
+def test_variables_that_node_reads_at_its_start(runner: Runner, language: str) -> None:
+    env = {"NODE_PATH": "/workspace/lib", "NODE_OPTIONS": "--no-deprecation"}
+    files = (InputFile("lib/mine/index.js", b"module.exports = 6;"),)
+    result = runner.run(RunSpec(language, "new Buffer(1); console.log(require('mine'));", env=env, files=files))
+    assert output(result) == "6"
