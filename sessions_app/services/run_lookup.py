@@ -13,10 +13,12 @@ from django.db import connection
 
 from era_project.errors import InvalidInput, NotFound
 from sessions_app import run_object, run_rows
-from sessions_app.models import RunStatus
+from sessions_app.models import UNFINISHED, RunStatus
 from sessions_app.services import nodes
 
 LARGEST_PAGE = 1_000
+COUNTED = 10_000
+"""More matching runs are not counted: a list must not cost more with each run that is kept."""
 UNSERVED_AFTER_S = 5.0
 """How long a run waits before it says that nobody serves its language. Source: the contract."""
 
@@ -52,7 +54,7 @@ def get(run_id: str, *, owner_id: int, output: bool = True) -> run_object.Run:
 def list_(
     owner_id: int, *, session: str | None = None, status: str | None = None, limit: int = 100, cursor: str = ""
 ) -> tuple[Sequence[run_object.Run], int, str]:
-    """A page of runs without output, newest first; how many match in all; the cursor of the next page or ``""``.
+    """A page of runs without output, newest first; how many match, up to COUNTED; the next page's cursor or ``""``.
 
     Raises:
         InvalidInput: no such status, no page size, no cursor of ours.
@@ -64,12 +66,14 @@ def list_(
     wanted = ["r.owner_id = %s"]
     wanted += ["r.session_name = %s"] if session is not None else []
     wanted += ["r.status = %s"] if status is not None else []
+    wanted += ["r.finished_at IS NULL"] if status in UNFINISHED else []
     values: list[Any] = [owner_id, *(value for value in (session, status) if value is not None)]
     where = " AND ".join(wanted)
     page = " AND (r.created_at, r.id) < (%s, %s)" if cursor else ""
     after = _after(cursor) if cursor else ()
     with connection.cursor() as statement:
-        statement.execute(f"SELECT count(*) FROM sessions_app_run r WHERE {where}", values)
+        counted = f"SELECT FROM sessions_app_run r WHERE {where} LIMIT {COUNTED}"
+        statement.execute(f"SELECT count(*) FROM ({counted}) counted", values)
         (count,) = statement.fetchone()
         statement.execute(
             f"SELECT {run_rows.LISTED} FROM sessions_app_run r WHERE {where}{page} "
