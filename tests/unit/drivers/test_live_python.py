@@ -168,6 +168,81 @@ def test_a_snapshot_brings_back_what_can_be_kept(place: Place, live: Session) ->
         assert "thread" in other.run("thread").stderr
 
 
+MANY_KINDS = """
+import collections, enum, functools, typing
+lost_one = (i for i in range(3))
+T = typing.TypeVar('T')
+class Kind(typing.TypedDict):
+    a: int
+class Color(enum.Enum):
+    RED = 1
+    ROUGE = 1
+    BLUE = (2, 3)
+    def shout(self): return self.name + '!'
+    @property
+    def half(self): return str(self.value)
+class Rights(enum.Flag):
+    READ = enum.auto()
+    WRITE = enum.auto()
+class Planet(enum.Enum):
+    EARTH = (5.9, 6.3)
+    def __init__(self, mass, radius): self.mass = mass
+blue = Color.BLUE
+from dataclasses import dataclass
+@dataclass
+class Pair:
+    left: int
+    right: Color = Color.RED
+pair = Pair(1)
+def counter():
+    count = 0
+    def step():
+        nonlocal count
+        count += 1
+        return count
+    return step
+step = counter()
+step()
+class Own(Exception): pass
+def decorate(function):
+    @functools.wraps(function)
+    def inner(*values): return function(*values)
+    return inner
+@decorate
+def double(x: int) -> int: return 2 * x
+"""
+
+
+def test_what_cannot_be_kept_takes_nothing_else_along(place: Place, live: Session) -> None:
+    assert live.run(MANY_KINDS).exit_code == 0
+    content, lost = live.snapshot()
+    assert set(lost) == {"lost_one", "T"}
+    assert live.run("step()").stderr == ""
+    with driving.session(place, "python") as other:
+        assert other.restore(content) == ["Kind"]
+        code = """
+        (Color.RED is Color.ROUGE, blue is Color.BLUE, Color((2, 3)).shout(), Color.BLUE.half, Rights.READ | Rights.WRITE,
+         Planet.EARTH.mass, pair == Pair(1), pair.right is Color.RED, step(), double(2), collections.Counter('a'))""".strip()
+        assert other.run(code).result == (
+            "(True, True, 'BLUE!', '(2, 3)', <Rights.READ|WRITE: 3>, 5.9, True, True, 2, 4, Counter({'a': 1}))"
+        )
+        assert other.run("raise Own").stderr.endswith("Own\n")
+
+
+def test_what_is_too_large_is_lost_alone(place: Place, live: Session) -> None:
+    assert (
+        live.run(
+            "large = bytearray(50 << 20)\nsmall = 1\nsecond = [bytes(30 << 20)]\nthird = [bytes(30 << 20)]"
+        ).exit_code
+        == 0
+    )
+    content, lost = live.snapshot()
+    assert lost == ["large", "third"]
+    with driving.session(place, "python") as other:
+        assert other.restore(content) == []
+        assert other.run("(small, len(second[0]) >> 20)").result == "(1, 30)"
+
+
 def test_what_a_restored_session_lacks_is_told_by_name(place: Place, live: Session) -> None:
     module = place.workspace / "own.py"
     module.write_text("class Own: pass\n")
