@@ -27,6 +27,7 @@ class Live:
         is_dirty: whether variables may differ from the stored snapshot.
         is_frozen: whether nothing of it runs.
         is_mute: whether it gave no snapshot when it was last asked.
+        is_dropped: whether it was ended from outside, in mid-run maybe.
         is_gone: whether it was closed; whoever waited for the lock asks for a new one.
         is_awaited: whether a thread is to store it.
         retry_at: monotonic time before which a failed store is not tried again, s.
@@ -43,6 +44,7 @@ class Live:
     is_dirty: bool = False
     is_frozen: bool = False
     is_mute: bool = False
+    is_dropped: bool = False
     is_gone: bool = False
     is_awaited: bool = False
     retry_at: float = 0.0

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from runners.cancel import Cancel
-from runners.types import OnOutput, RunResult, RunSpec
+from runners.types import OnOutput, RunResult, RunSpec, Status
 from sessions_app.live import Live
 from sessions_app.live_opening import Wanted
 from sessions_app.lives import Lives
 from sessions_app.workspace import Workspace
+
+KILLED_CODE = 137
+RESTARTED = "The session was restarted."
 
 
 class LivePlace:
@@ -35,6 +39,10 @@ class LivePlace:
         """Run in the kept interpreter; :attr:`state` and :attr:`session_update` then say what became of it."""
         self._live.is_dirty = True
         result = self._live.sandbox.run(spec, on_output=on_output, on_start=on_start, cancel=cancel)
+        if self._live.is_dropped and result.status in (Status.SANDBOX_ERROR, Status.CANCELLED):
+            result = replace(
+                result, status=Status.CANCELLED, exit_code=KILLED_CODE, reason=RESTARTED, state_lost=RESTARTED
+            )
         if result.state_lost is not None or not self._live.sandbox.is_alive:
             reason = result.state_lost or "The sandbox ended with the run."
             self.state = {"status": "lost", "reason": reason, "lost": []}

@@ -95,6 +95,7 @@ class Lives:
         live = self._lives.get(session_id)
         if live is None:
             return
+        live.is_dropped = True
         live.kill()
         with live.lock:
             self._close(live)

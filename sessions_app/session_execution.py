@@ -19,6 +19,7 @@ from sessions_app.ending import End
 from sessions_app.events import RunEvents
 from sessions_app.final_rows import Outcome, SessionPart
 from sessions_app.finishing import Final
+from sessions_app.live_place import KILLED_CODE
 from sessions_app.lives import Lives
 from sessions_app.places import Place
 from sessions_app.running import Running
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_S = 0.25
-KILLED_CODE = 137
 DELETED = End(ending.OF_LEASE, "cancelled", "The session was deleted.", 143)
 
 
@@ -149,7 +149,7 @@ def _of_deleted(running: Running, result: RunResult, persist_s: float) -> RunRes
     assert session_id is not None
     if result.state_lost is None or _persist(partial(session_rows.exists, session_id), persist_s):
         return result
-    return replace(result, status=Status.CANCELLED, exit_code=KILLED_CODE)
+    return replace(result, status=Status.CANCELLED, exit_code=KILLED_CODE, reason=DELETED.message)
 
 
 def _end(running: Running, final: Final, left: Left) -> bool:

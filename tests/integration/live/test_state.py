@@ -169,3 +169,26 @@ def test_a_program_of_another_session_sees_none_of_it(server: Server) -> None:
     one.run("secret = 'of one'; open('/tmp/secret', 'w').write(secret)")
     looks = "import os; ('secret' in globals(), os.path.exists('/tmp/secret'), os.listdir('.'))"
     assert other.result(looks) == "(False, False, ['.session_data.json'])"
+
+
+def test_a_restart_in_mid_run_cancels_it(server: Server) -> None:
+    session = talk(server)
+    session.run("kept = 1")
+    thread, answers = _in_background(session, "open('begun', 'w').close()\nimport time; time.sleep(60)")
+    wait_until(lambda: _runs(server, session), 20, "the run goes on")
+    assert session.post("restart")["success"] is True
+    thread.join(20)
+    (run,) = answers
+    assert (run["status"], run["exit_code"], run["message"]) == ("cancelled", 137, "The session was restarted.")
+    assert run["state"] == {"status": "lost", "reason": "The session was restarted.", "lost": []}
+    assert session.run("'kept' in globals()")["result"] == "False"
+
+
+def test_a_deletion_in_mid_run_says_so(server: Server) -> None:
+    session = talk(server)
+    session.run("kept = 1")
+    thread, answers = _in_background(session, "import time; time.sleep(60)")
+    wait_until(lambda: _runs(server, session), 20, "the run goes on")
+    assert server.delete(f"/api/sessions/{session.id}").status == 200
+    thread.join(20)
+    assert (answers[0]["status"], answers[0]["message"]) == ("cancelled", "The session was deleted.")
