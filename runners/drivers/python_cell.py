@@ -17,6 +17,7 @@ RESULT_BYTES = 64 * 1024
 """Source: the contract: the repr of the last expression, at most 64 KiB."""
 HISTORY_CHARACTERS = 1 << 20
 INTERRUPTED = 130
+_LONG = 1 << 63
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _COROUTINE = 0x80  # inspect.CO_COROUTINE, without the cost of inspect
 _FUTURES = 0x1FE0000  # all flags of `from __future__`, see the compiler's own PyCF_MASK
@@ -63,6 +64,10 @@ class Cells:
         except KeyboardInterrupt as error:
             _show(error)
             return Outcome(INTERRUPTED, error="KeyboardInterrupt")
+        except SyntaxError as error:
+            error.text = error.text or self._line(error.filename, error.lineno)
+            _show(error)
+            return Outcome(1, error=_short(error))
         except BaseException as error:
             _show(error)
             return Outcome(1, error=_short(error))
@@ -70,6 +75,11 @@ class Cells:
     def _remember(self, name: str, code: str) -> None:
         self._sources[name] = code
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+
+    def _line(self, name: str | None, number: int | None) -> str | None:
+        """The compiler reads it from a file, which is not there."""
+        lines = self._sources.get(name or "", "").splitlines(keepends=True)
+        return lines[number - 1] if number and number <= len(lines) else None
 
     def history(self) -> tuple[int, dict[str, str]]:
         """Number of runs so far, and the newest ones' texts by file name, at most 1 MiB of them."""
@@ -146,7 +156,7 @@ def _exit_code(end: SystemExit) -> int:
     if end.code is None:
         return 0
     if isinstance(end.code, int):
-        return end.code & 255
+        return end.code & 255 if -_LONG <= end.code < _LONG else 255
     print(end.code, file=sys.stderr)
     return 1
 

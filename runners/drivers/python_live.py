@@ -15,6 +15,8 @@ import os
 import signal
 import site
 import sys
+import time
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 CHANNEL = 3
@@ -131,6 +133,7 @@ class Environment:
         """Sets them, remembering what was there."""
         self._before = {name: _environ.get(name) for name in names}
         _environ.update(names)
+        _heed_zone(names)
 
     def leave(self) -> None:
         """Puts back what was there; other changes of the program stay."""
@@ -139,7 +142,14 @@ class Environment:
                 _environ.pop(name, None)
             else:
                 _environ[name] = value
+        _heed_zone(self._before)
         self._before = {}
+
+
+def _heed_zone(names: Iterable[str]) -> None:
+    """C's time functions look at TZ only when they are told to."""
+    if "TZ" in names:
+        time.tzset()
 
 
 class Session:

@@ -168,6 +168,22 @@ def test_a_snapshot_brings_back_what_can_be_kept(place: Place, live: Session) ->
         assert "thread" in other.run("thread").stderr
 
 
+@pytest.mark.parametrize("line", ["return 5", "break", "from __future__ import annotations"])
+def test_errors_of_the_compiler_show_the_line(live: Session, line: str) -> None:
+    live.run("1")
+    assert f'main.py#2", line 2\n    {line}\n    ' in live.run(f"x = 1\n{line}\n").stderr
+
+
+def test_an_exit_code_that_is_too_large(live: Session) -> None:
+    assert live.run("import sys; sys.exit(2 ** 70)").exit_code == 255
+
+
+def test_the_zone_of_one_run(live: Session) -> None:
+    assert live.run("import time; time.localtime(0).tm_hour", env={"TZ": "Asia/Tokyo"}).result == "9"
+    assert live.run("time.localtime(0).tm_hour", env={"TZ": "UTC"}).result == "0"
+    assert live.run("time.tzname[0]").result != "'JST'"
+
+
 MANY_KINDS = """
 import collections, enum, functools, typing
 lost_one = (i for i in range(3))
