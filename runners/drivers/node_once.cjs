@@ -54,6 +54,15 @@ function serve(file, source, explicit) {
   });
 }
 
+/** What a package.json beside the program makes of it; node does not look itself where a hook has found the program. */
+function formatOfPackage(cwd) {
+  try {
+    return JSON.parse(fs.readFileSync(`${cwd}/package.json`, 'utf8')).type === 'module' ? 'module' : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Compiles TypeScript; on an error prints it, reports it and ends the process. */
 function compile(source, file) {
   const start = process.hrtime.bigint();
@@ -108,7 +117,7 @@ function main() {
   Object.assign(process.env, request.env);
   process.argv = [process.argv[0], file, ...(request.args ?? [])];
   process.execArgv = [];
-  serve(file, source, TYPED ? compiler.formatOf(source) : undefined);
+  serve(file, source, TYPED ? compiler.formatOf(source) : formatOfPackage(cwd));
   if (TYPED) mod._extensions['.ts'] = mod._extensions['.js'];
   // ES modules may use require, too; a CommonJS body has its own.
   Object.defineProperty(globalThis, 'require', { value: mod.createRequire(file), writable: true, configurable: true });

@@ -68,6 +68,17 @@ def test_a_module_that_requires_the_program(runner: Runner) -> None:
     assert output(result) == "[ 'a' ]"
 
 
+@pytest.mark.parametrize("code", ["console.log(import.meta.url)", "console.log(typeof module, await 1)"])
+@pytest.mark.parametrize("kind", ["module", "commonjs"])
+def test_a_package_says_what_the_program_is(runner: Runner, code: str, kind: str) -> None:
+    files = (InputFile("package.json", f'{{"type": "{kind}"}}'.encode()),)
+    result = runner.run(RunSpec("node", code, files=files))
+    if kind == "commonjs":
+        assert result.exit_code == 1 and b"SyntaxError" in result.stderr.content
+    else:
+        assert output(result) in ("file:///workspace/main.js", "undefined 1")
+
+
 def test_an_error_of_a_program_that_stays_is_told_as_denos(runner: Runner) -> None:
     result = runner.run(RunSpec("deno", "console.log(import.meta.url);\nconst a = ;"))
     assert result.stderr.content.startswith(b"error: SyntaxError: Expression expected") and result.changes == Changes()
