@@ -16,7 +16,7 @@ import traceback
 
 sys.path[0] = "/app"
 
-from runners.backends.slot.guest import birth, drivers, linux, program, stillness  # noqa: E402
+from runners.backends.slot.guest import birth, drivers, linux, program, stillness, uncaught  # noqa: E402
 from runners.backends.slot.guest.settings import Settings, read_json  # noqa: E402
 
 _MESSAGE_BYTES = 4096
@@ -87,10 +87,13 @@ def _preload(names: list[str]) -> None:
 
 def _warm_up() -> None:
     """Walk the paths that every failing run takes, so that their pages and caches are there before the fork."""
+    stderr, sys.stderr = sys.stderr, io.StringIO()
     try:
         exec(compile("1 / 0", "/workspace/main.py", "exec"), {})
     except ZeroDivisionError as error:
-        traceback.format_exception(error)
+        uncaught.show(error)
+    finally:
+        sys.stderr = stderr
 
 
 def _serve(control: socket.socket, settings: Settings) -> None:
