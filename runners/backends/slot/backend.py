@@ -252,6 +252,9 @@ class SlotBackend:
         try:
             self._hand_over(slot)
             prepared = driven.start_driver(slot, program, limits, self._terms, None)
+        except SlotBroken as error:
+            self._builder.destroy(slot)
+            raise SandboxUnavailable(f"The session's sandbox broke: {error}") from error
         except BaseException:
             self._builder.destroy(slot)
             raise

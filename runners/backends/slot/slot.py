@@ -122,7 +122,11 @@ class Slot:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, request: Mapping[str, object], descriptors: list[int]) -> None:
-        """Hand a request and its descriptors to the parked child."""
+        """Hand a request and its descriptors to the parked child.
+
+        Raises:
+            SlotBroken: Nobody is there to take it.
+        """
         message = marshal.dumps(dict(request))
         packed = -1
         if len(message) > _INLINE_BYTES:
@@ -131,6 +135,8 @@ class Slot:
         rights = struct.pack(f"{len(descriptors)}i", *descriptors)
         try:
             self.requests.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        except ConnectionError as error:
+            raise SlotBroken("it died before its request") from error
         finally:
             if packed >= 0:
                 os.close(packed)

@@ -15,6 +15,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_db")
 
+LONG = "import time; time.sleep(60)"
 FIELDS = {
     "id", "created_at", "last_run_at", "language", "persistent", "file_count", "total_size_bytes", "metadata", "data",
     "default_timeout", "allowInternetAccess", "allowPublicAccess", "cpu_count", "memory_mib", "sandbox", "state",
@@ -194,7 +195,7 @@ def test_restart_forgets_the_state_alone() -> None:
 def test_runs_wait_in_their_order() -> None:
     name = fresh()["id"]
     first, second = (
-        call("POST", f"/api/sessions/{name}/run", {"code": "1", "wait": False}).json["run_id"] for _ in range(2)
+        call("POST", f"/api/sessions/{name}/run", {"code": LONG, "wait": False}).json["run_id"] for _ in range(2)
     )
     listed = call("GET", f"/api/runs?session_id={name}").json
     assert [run["run_id"] for run in listed["runs"]] == [second, first]

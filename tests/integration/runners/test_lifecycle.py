@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from era_project import conf
 from era_project.serve import uids
 from runners.backends.slot import pool, worlds
 from runners.backends.slot.backend import SlotBackend
+from runners.backends.slot.starter import World
 from runners.runner import PARKED, Runner
 from runners.types import Limits, RunSpec, SandboxUnavailable, Status
 from sessions_app import worker
@@ -133,6 +135,15 @@ def test_kill_of_the_server_leaves_nothing(tmp_path: Path) -> None:
     assert not groups(name)
 
 
+def test_a_slot_that_died_before_its_request_is_replaced(own: Runner) -> None:
+    with contextlib.ExitStack() as kept:
+        for slot in list(backend_of(own)._builder._living.values()):
+            kept.enter_context(slot.requests)
+            slot.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            theirs.close()
+        assert output(own.run(RunSpec("python", "print(1)"))) == "1"
+
+
 def test_slots_wear_out(own: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "RUNS_MAX", 3)
     builder = backend_of(own)._builder
@@ -145,14 +156,21 @@ def test_slots_wear_out(own: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_world_that_dies_is_begun_anew(own: Runner) -> None:
     builder = backend_of(own)._builder
+
+    def is_over(world: World) -> bool:
+        slots = [slot for slot in list(builder._living.values()) if slot.world is world]
+        return all(slot.destroyed or slot.has_word() for slot in slots)
+
     for world in list(builder._worlds._slots):
         inner = [identity(pid) for pid in children(world._process.pid)]
         world._process.kill()
         world._process.wait(20)
         # A run that begins while its slot dies is told so.
         wait_until(lambda inner=inner: not any(map(lives, inner)), 30, "the end of every process inside")  # type: ignore[misc]
+        wait_until(lambda world=world: is_over(world), 30, "the end of slots that were being built")  # type: ignore[misc]
     for _ in range(3):
-        assert output(own.run(RunSpec("python", "print(1)"))) == "1"
+        result = own.run(RunSpec("python", "print(1)"))
+        assert output(result) == "1", result.reason
 
 
 def test_the_end_of_the_outer_process_ends_the_world(own: Runner) -> None:
