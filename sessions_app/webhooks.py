@@ -33,6 +33,8 @@ PAUSES_S = (5, 30, 120, 600, 3600, 14_400)
 LEASE_S = 60
 """After so long an attempt that was not written down counts as failed: its process died."""
 BATCH = 500
+LONGEST_URL = 2048
+"""Characters."""
 LOCAL_NAMES = ("localhost", "localhost.localdomain")
 
 ENQUEUE = """
@@ -62,6 +64,8 @@ def check_url(url: str) -> str:
         is_url = False
     if not is_url or not url.isprintable() or " " in url:
         raise InvalidInput("`webhook` must be an http or https URL.", field="webhook")
+    if len(url) > LONGEST_URL:
+        raise InvalidInput(f"`webhook` must be an http or https URL of at most {LONGEST_URL} characters.", field="webhook")
     if not conf.get().webhook_allow_private and _is_private(urlsplit(url).hostname or ""):
         raise InvalidInput(
             "`webhook` must not lead to a private address; ERA_WEBHOOK_ALLOW_PRIVATE allows it.", field="webhook"

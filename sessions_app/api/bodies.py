@@ -17,7 +17,6 @@ from sessions_app.api.fields import Absent, Flag, Language, Number, OffOnly, One
 from sessions_app.services import owners
 from sessions_app.services.runs import NewRun
 
-MAX_WEBHOOK_BYTES = 2048
 LEAST_MEMORY_MIB = 16
 
 

@@ -54,3 +54,10 @@ def test_the_signature_covers_time_and_body() -> None:
     assert one.startswith("t=1,v1=")
     assert one != webhook_posts.signature(b"{ }", at=1)
     assert one.split("v1=")[1] != webhook_posts.signature(b"{}", at=2).split("v1=")[1]
+
+
+def test_an_address_has_a_bounded_length() -> None:
+    longest = "https://example.com/".ljust(webhooks.LONGEST_URL, "x")
+    assert webhooks.check_url(longest) == longest
+    with pytest.raises(InvalidInput, match="at most 2048 characters"):
+        webhooks.check_url(longest + "x")
