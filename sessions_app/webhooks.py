@@ -65,7 +65,9 @@ def check_url(url: str) -> str:
     if not is_url or not url.isprintable() or " " in url:
         raise InvalidInput("`webhook` must be an http or https URL.", field="webhook")
     if len(url) > LONGEST_URL:
-        raise InvalidInput(f"`webhook` must be an http or https URL of at most {LONGEST_URL} characters.", field="webhook")
+        raise InvalidInput(
+            f"`webhook` must be an http or https URL of at most {LONGEST_URL} characters.", field="webhook"
+        )
     if not conf.get().webhook_allow_private and _is_private(urlsplit(url).hostname or ""):
         raise InvalidInput(
             "`webhook` must not lead to a private address; ERA_WEBHOOK_ALLOW_PRIVATE allows it.", field="webhook"
