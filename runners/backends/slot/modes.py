@@ -9,9 +9,6 @@ from pathlib import Path
 
 from runners.types import Enforcement
 
-MODES = ("root", "sub", "one")
-"""root: two host uids of its own for each slot. sub: two subordinate uids. one: the starter's own uid, shared."""
-
 _UIDS = {
     "root": "two host uids of its own",
     "sub": "two subordinate uids of its own",
