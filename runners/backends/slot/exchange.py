@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runners.backends.base import Hooks
+from runners.backends.slot import sockets
 from runners.backends.slot.diskwatch import Stop
 from runners.backends.slot.guest.pid1 import KILLED, REPLY, WORN
 from runners.backends.slot.slot import Slot, SlotBroken, Wires
@@ -56,7 +57,7 @@ def open_wires(
     os.set_blocking(err, False)
     ours = theirs = None
     if channel:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours, theirs = sockets.pair(socket.SOCK_STREAM)
     return Wires(out, err, ours), [out_end, err_end], theirs
 
 

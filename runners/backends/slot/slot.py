@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
+from runners.backends.slot import sockets
 from runners.backends.slot.cgroups import Group
 from runners.backends.slot.guest.birth import Order
 from runners.backends.slot.starter import SCRATCH_BYTES, World
@@ -209,7 +210,7 @@ def build(world: World, order: Order, owner: Owner, group: Group | None, *, prel
     Raises:
         SlotBroken: It could not be built; the text says why.
     """
-    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+    pairs = [sockets.pair(socket.SOCK_SEQPACKET) for _ in range(3)]
     (requests, _), (control, _), (aid, _) = pairs
     control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     members = group.open_members() if group else []

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from runners.backends.slot import seccomp
+from runners.backends.slot import seccomp, sockets
 from runners.backends.slot.guest.settings import HostSettings, Settings, write_memory_file
 
 START_TIMEOUT_S = 30.0
@@ -105,8 +105,8 @@ class World:
         """
         self.spec = spec
         self._lock = threading.Lock()
-        self.plain, plain_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.preloaded, preloaded_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.plain, plain_end = sockets.pair(socket.SOCK_SEQPACKET)
+        self.preloaded, preloaded_end = sockets.pair(socket.SOCK_SEQPACKET)
         both = _settings(spec, plain_end.fileno(), preloaded_end.fileno())
         descriptor = write_memory_file(json.dumps(both))
         program = str(resources.files(__package__).joinpath("guest/world.py"))
