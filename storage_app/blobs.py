@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -87,10 +86,9 @@ class Upload:
     def abort(self) -> None:
         """Forgets the bytes; after a commit nothing but the waiting file."""
         if self._path is not None:
+            path, self._path = self._path, None
             os.close(self._fd)
-            with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
-            self._path = None
+            path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

@@ -55,8 +55,8 @@ def run(conf: Conf, sockets: Sequence[socket.socket], signals: Signals) -> None:
     finally:
         supervisor.stop()
         control_groups.clear(group)
-        if plan.block and plan.place.home:
-            place.leave(plan.place.home)
+        if plan.place.home:
+            (place.leave if plan.block else place.leave_short)(plan.place.home)
 
 
 def _compile() -> None:

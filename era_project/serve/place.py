@@ -131,6 +131,13 @@ def leave(home: Path) -> None:
         home.rmdir()
 
 
+def leave_short(home: Path) -> None:
+    """Removes the short way to its state folder that :func:`for_user` made."""
+    with contextlib.suppress(OSError):
+        (home / "state").unlink()
+        home.rmdir()
+
+
 def inside(home: Path) -> Place:
     """The place of a process that entered the namespace of the server at ``home``."""
     return Place(home / "state", home / "rt", home / "code", home / "venv/bin/python", home)

@@ -216,6 +216,7 @@ def test_an_ordinary_user_needs_no_root(env: dict[str, str]) -> None:
             answer = server.post("/api/execute", {"language": language, "code": code}).json
             assert (answer["stdout"], answer["sandbox"]) == ("42\n", "slot"), answer
     wait_until(lambda: _processes_of(own.tester_uid) <= others, LONG_S, "no process of the server is left")
+    assert not Path(f"/tmp/era-{own.tester_uid}-{place.name_of(state)}").exists()
 
 
 WITHOUT_NAMESPACES = """

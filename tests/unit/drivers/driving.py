@@ -77,6 +77,7 @@ class Place:
         environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": "/tmp",
+            "TMPDIR": str(self.workspace.parent),
             "LANG": "C.UTF-8",
             **program.env(runtimes=str(self.runtimes)),
         }
