@@ -110,8 +110,9 @@ def test_a_stopping_web_process_answers_its_callers_and_cancels_nothing(state: P
         assert [(answer.status, answer.json["code"]) for answer in answers] == [(503, "UNAVAILABLE")] * 2
         again = owner.request("POST", "/api/execute", slow, keys[1])
         assert (again.status, again.json["stdout"]) == (200, "done\n")
-        runs = [owner.get(f"/api/runs/{answer.json['run_id']}").json for answer in answers]
-        assert [run["status"] for run in runs] == ["succeeded"] * 2
+        paths = [f"/api/runs/{answer.json['run_id']}" for answer in answers]
+        wait_until(lambda: all(owner.get(path).json["finished_at"] for path in paths), LONG_S, "both have ended")
+        assert [owner.get(path).json["status"] for path in paths] == ["succeeded"] * 2
         assert again.json["run_id"] == answers[1].json["run_id"]
 
 
