@@ -29,6 +29,7 @@ CODES: Mapping[str, Code] = {
     "NOT_FOUND": Code(404, "There is no such route, session, run or file, or it is somebody else's."),
     "METHOD_NOT_ALLOWED": Code(405, "The route exists, the method does not; `Allow` lists those that do."),
     "TIMEOUT": Code(408, "The run reached its time limit; the answer has every field of the run, partial output too."),
+    "BODY_STALLED": Code(408, "Nothing of the request's body came for a minute; nothing was changed."),
     "CONFLICT": Code(409, "The state of things forbids it now."),
     "IDEMPOTENCY_MISMATCH": Code(409, "The Idempotency-Key came with another body before."),
     "SESSION_EXISTS": Code(409, "The id of the new session is taken."),

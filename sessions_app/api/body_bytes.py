@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from era_project.errors import InvalidInput, TooLarge, UnsupportedMediaType
+from era_project.errors import EraError, InvalidInput, TooLarge, UnsupportedMediaType
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -13,10 +14,18 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON_TYPE = b"application/json"
+STALL_S = 60.0
+"""How long the next piece of a body may stay away. Source: nginx's default of the same kind."""
 
 
 class Gone(Exception):
     """The client went away before its request was whole."""
+
+
+class Stalled(EraError):
+    """The client stopped sending in the middle of its request."""
+
+    status, title, code = 408, "Request timeout", "BODY_STALLED"
 
 
 async def read(scope: Scope, receive: Receive, *, limit: int) -> bytes:
@@ -31,6 +40,7 @@ async def read(scope: Scope, receive: Receive, *, limit: int) -> bytes:
         TooLarge: more than ``limit`` bytes are announced or came.
         UnsupportedMediaType: a body that is not ``application/json``, or is compressed.
         Gone: the client went away.
+        Stalled: the client stopped sending.
     """
     kind, length = _announced(scope)
     if length is not None and length > limit:
@@ -55,23 +65,34 @@ def _announced(scope: Scope) -> tuple[bytes, int | None]:
     return kind, length
 
 
-async def _all(receive: Receive, limit: int) -> bytes:
-    message = await receive()
+async def piece(receive: Receive) -> tuple[bytes, bool]:
+    """The next piece of a body, and whether more comes.
+
+    Raises:
+        Gone: the client went away.
+        Stalled: nothing came.
+    """
+    try:
+        async with asyncio.timeout(STALL_S):
+            message = await receive()
+    except TimeoutError:
+        raise Stalled(f"The request was given up: nothing of its body came for {STALL_S:.0f} s.") from None
     if message["type"] == "http.disconnect":
         raise Gone
-    if not message.get("more_body", False):  # the usual case: one piece
-        only: bytes = message.get("body", b"")
-        if len(only) > limit:
-            raise _too_large(limit)
-        return only
-    pieces = [message.get("body", b"")]
-    size = len(pieces[0])
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _all(receive: Receive, limit: int) -> bytes:
+    body, more = await piece(receive)
+    if len(body) > limit:
+        raise _too_large(limit)
+    if not more:  # the usual case: one piece
+        return body
+    pieces, size = [body], len(body)
+    while more:
+        body, more = await piece(receive)
+        pieces.append(body)
+        size += len(body)
         if size > limit:
             raise _too_large(limit)
     return b"".join(pieces)

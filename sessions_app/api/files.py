@@ -14,8 +14,8 @@ from django.db import close_old_connections
 from era_project import api_errors, conf
 from era_project.errors import InvalidInput, MethodNotAllowed, RangeNotSatisfiable, UnsupportedMediaType
 from sessions_app import paths
-from sessions_app.api import answers, downloads
-from sessions_app.api.body_bytes import Gone, Receive, Scope, Send
+from sessions_app.api import answers, body_bytes, downloads
+from sessions_app.api.body_bytes import Receive, Scope, Send
 from sessions_app.outage import ANSWER_WITHIN_S
 from sessions_app.services import files, owners
 from sessions_app.services.preconditions import Precondition
@@ -158,15 +158,13 @@ async def _received(receive: Receive, begun: bytes) -> tuple[bytes, bool]:
 
     Raises:
         Gone: the client broke off.
+        Stalled: it stopped sending.
     """
     pieces, size, more = [begun], len(begun), True
     while more and size < PIECE_BYTES:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
-        more = message.get("more_body", False)
+        body, more = await body_bytes.piece(receive)
+        pieces.append(body)
+        size += len(body)
     return b"".join(pieces), more
 
 

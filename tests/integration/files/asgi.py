@@ -12,6 +12,7 @@ from sessions_app.api.body_bytes import Gone
 from sessions_app.api.files import files_app
 
 BROKEN = b"<the client goes away here>"
+STALLED = b"<the client sends nothing more from here on>"
 
 
 @dataclass
@@ -34,7 +35,7 @@ def request(
     query: str = "",
     head: bool = False,
 ) -> Answer:
-    """One request; ``path`` is percent-encoded, ``BROKEN`` among the pieces is a disconnect."""
+    """One request; ``path`` is percent-encoded, ``BROKEN`` and ``STALLED`` may be among the pieces."""
     return asyncio.run(_request(_scope(method, headers or {}, query, head=head), session, path.encode(), list(pieces)))
 
 
@@ -55,6 +56,8 @@ async def _request(scope: dict[str, Any], session: str, path: bytes, pieces: lis
         piece = pieces.pop(0) if pieces else BROKEN
         if piece == BROKEN:
             return {"type": "http.disconnect"}
+        if piece == STALLED:
+            await asyncio.Event().wait()
         return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 
     async def send(message: Any) -> None:

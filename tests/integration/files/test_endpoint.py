@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from era_project import conf
+from sessions_app.api import body_bytes
 from sessions_app.models import Entry, Session
 from storage_app import objects
-from tests.integration.files.asgi import BROKEN, request
+from tests.integration.files.asgi import BROKEN, STALLED, request
 
 
 @pytest.fixture
@@ -163,6 +164,17 @@ def test_an_upload_that_breaks_off_leaves_nothing(session: Session) -> None:
     assert spooled() == before
     assert get(session, "a").body == b"old"
     assert get(session, "b").status == 404
+
+
+def test_an_upload_that_stalls_is_given_up(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_bytes, "STALL_S", 0.05)
+    put(session, "a", b"old")
+    before = spooled()
+    for pieces in ((STALLED,), (b"n", STALLED), (b"n" * 3_000_000, STALLED)):
+        answer = put(session, "a", *pieces)
+        assert (answer.status, answer.code) == (408, "BODY_STALLED")
+    assert spooled() == before
+    assert get(session, "a").body == b"old"
 
 
 def test_an_unknown_session(session: Session) -> None:
