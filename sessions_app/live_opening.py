@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -54,14 +55,13 @@ def opened(runner: Opens, wanted: Wanted, *, node: str) -> Live:
     """
     state = _released(wanted.session_id, node)
     workspace = Workspace.checkout(wanted.session_id)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(workspace.remove)
         live = _with_variables(runner, wanted, workspace, state)
+        undo.callback(live.kill)
         if not states.opened(wanted.session_id, node):
-            live.kill()
             raise LookupError(wanted.session_id)
-    except BaseException:
-        workspace.remove()
-        raise
+        undo.pop_all()
     return live
 
 
@@ -101,7 +101,11 @@ def _with_variables(runner: Opens, wanted: Wanted, workspace: Workspace, state: 
 
 def _bare(runner: Opens, wanted: Wanted, workspace: Workspace) -> Live:
     sandbox = runner.open(language=wanted.language, workspace=workspace.name, limits=wanted.limits)
-    workspace.settle()
+    try:
+        workspace.settle()
+    except BaseException:
+        sandbox.close()
+        raise
     return Live(wanted.session_id, sandbox, workspace, wanted.limits, {"status": "fresh", "lost": []})
 
 

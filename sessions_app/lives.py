@@ -82,12 +82,14 @@ class Lives:
         """
         live = self._acquire(wanted)
         try:
-            live.thaw()
-            yield live
+            try:
+                live.thaw()
+                yield live
+            finally:
+                live.used_at = time.monotonic()
+                if not live.sandbox.is_alive:
+                    self._close(live)
         finally:
-            live.used_at = time.monotonic()
-            if not live.sandbox.is_alive:
-                self._close(live)
             live.lock.release()
 
     def drop(self, session_id: int) -> None:
@@ -130,10 +132,11 @@ class Lives:
             live = self._lives.get(wanted.session_id)
             if live is None:
                 return self._open(wanted)
-            live.lock.acquire()
-            if not live.is_gone and self._serves(live, wanted.limits):
-                return live
-            live.lock.release()
+            with contextlib.ExitStack() as held:
+                held.enter_context(live.lock)
+                if not live.is_gone and self._serves(live, wanted.limits):
+                    held.pop_all()
+                    return live
 
     def _serves(self, live: Live, limits: Limits) -> bool:
         """Whether a run may use ``live``; one that has died, or has other limits, is ended for a new one."""
@@ -176,10 +179,18 @@ class Lives:
             if is_short_of_memory and not live.lock.locked():
                 is_short_of_memory = False  # one at a time, then look again
                 self._soon(live, self._evict)
-            elif self._if_idle(live, self._look_at):
+            elif self._looks_after(live):
                 frozen.append(live.session_id)
         if frozen:
             states.froze(frozen, self.node)
+
+    def _looks_after(self, live: Live) -> bool:
+        """Whether it was frozen; one that cannot be looked at waits for the next round and holds up no other."""
+        try:
+            return self._if_idle(live, self._look_at)
+        except Exception:
+            logger.exception("A live session could not be looked after.", extra={"action": "lives_failed"})
+            return False
 
     def _look_at(self, live: Live) -> bool:
         """Do what the idle ``live`` needs; True if it was frozen."""
