@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 import redis
 
-from era_project.errors import NotFound
+from era_project.errors import EraError, NotFound
 from sessions_app import connections, run_object, run_rows
 from sessions_app.outage import Outage
 from sessions_app.run_object import Finished
@@ -93,7 +93,7 @@ class ReplyList:
         """The answer to ``run_id``, once there is one."""
         answer: Future[Finished] = Future()
         self._awaited[run_id] = Awaited(answer, math.inf)
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._start()
         return answer
 
@@ -111,7 +111,7 @@ class ReplyList:
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="era-replies", daemon=True)
                 self._thread.start()
 
@@ -119,10 +119,14 @@ class ReplyList:
         client = connections.blocking_valkey()
         checked = time.monotonic()
         while True:
-            self._read(client)
-            if time.monotonic() - checked >= CHECK_S:
-                checked = time.monotonic()
-                self._check(older_than=checked - CHECK_S)
+            try:
+                self._read(client)
+                if time.monotonic() - checked >= CHECK_S:
+                    checked = time.monotonic()
+                    self._check(older_than=checked - CHECK_S)
+            except Exception:
+                logger.exception("Answers could not be fetched.", extra={"action": "reply_failed"})
+                time.sleep(RETRY_S)
 
     def _read(self, client: redis.Redis) -> None:
         try:
@@ -162,13 +166,26 @@ class ReplyList:
                 if run_id not in found:
                     self.fail(run_id, NotFound("The run was deleted before it had ended."))
                 elif found[run_id]:
-                    self._settle(run_id, run_object.answer(run_rows.one(self._connection, run_id)))
+                    self._answer(self._connection, run_id)
         except (psycopg.Error, OSError) as error:
             self._postgres_away.failed(error)
             if self._connection is not None:
                 self._connection.close()
         else:
             self._postgres_away.worked()
+
+    def _answer(self, connection: connections.Connection, run_id: UUID) -> None:
+        """Settle a final run; one whose output cannot be read fails alone, for others wait behind it."""
+        try:
+            finished = run_object.answer(run_rows.one(connection, run_id))
+        except psycopg.Error:
+            raise
+        except Exception as error:
+            if isinstance(error, EraError):
+                error.extra.setdefault("run_id", str(run_id))
+            self.fail(run_id, error)
+        else:
+            self._settle(run_id, finished)
 
 
 @functools.cache
