@@ -107,11 +107,19 @@ def _serve(control: socket.socket, settings: Settings) -> None:
         message, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 16)
         if not message:
             os._exit(0)
-        if os.fork() == 0:
+        if _became_child():
             control.close()
             _bear(json.loads(message), descriptors, settings)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _became_child() -> bool:
+    """Fork, if the kernel has room for a process; if not, the slot's closed sockets tell the runner."""
+    try:
+        return os.fork() == 0
+    except OSError:
+        return False
 
 
 def _bear(order: dict[str, object], descriptors: list[int], settings: Settings) -> None:
