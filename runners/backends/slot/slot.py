@@ -209,34 +209,43 @@ def build(world: World, order: Order, owner: Owner, group: Group | None, *, prel
 
     Raises:
         SlotBroken: It could not be built; the text says why.
+        OSError: The same, for want of something on the host; either way ``group`` is closed.
     """
-    pairs = [sockets.pair(socket.SOCK_SEQPACKET) for _ in range(3)]
-    (requests, _), (control, _), (aid, _) = pairs
-    control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    members = group.open_members() if group else []
-    try:
-        ends = [theirs.fileno() for _, theirs in pairs]
-        world.order(json.dumps(asdict(order)).encode(), [*ends, *members], preloaded=preloaded)
-    finally:
-        for _, theirs in pairs:
-            theirs.close()
-        for member in members:
-            os.close(member)
-    control.settimeout(BUILD_TIMEOUT_S)
-    try:
-        pid, proc = _await_ready(control)
-    except BaseException:
-        for ours in (requests, control, aid):
-            ours.close()
+    with contextlib.ExitStack() as undo:
         if group:
-            group.close()
-        raise
-    aid.settimeout(AID_TIMEOUT_S)
-    slot = Slot(world, owner, order, preloaded, group, requests, control, aid, pid, os.pidfd_open(pid), proc)
-    _, resident, shared, *_ = read_proc(proc, "1/statm").split()
-    slot.shared_bytes = (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
-    slot.bounds = (world.spec.workspace_bytes, world.spec.workspace_files, SCRATCH_BYTES)
+            undo.callback(group.close)
+        requests, control, aid = _place_order(world, order, group, undo, preloaded=preloaded)
+        control.settimeout(BUILD_TIMEOUT_S)
+        pid, proc = _await_ready(control)
+        undo.callback(os.close, proc)
+        pidfd = os.pidfd_open(pid)
+        undo.callback(os.close, pidfd)
+        aid.settimeout(AID_TIMEOUT_S)
+        slot = Slot(world, owner, order, preloaded, group, requests, control, aid, pid, pidfd, proc)
+        _, resident, shared, *_ = read_proc(proc, "1/statm").split()
+        slot.shared_bytes = (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
+        slot.bounds = (world.spec.workspace_bytes, world.spec.workspace_files, SCRATCH_BYTES)
+        undo.pop_all()
     return slot
+
+
+def _place_order(
+    world: World, order: Order, group: Group | None, undo: contextlib.ExitStack, *, preloaded: bool
+) -> list[socket.socket]:
+    """Ask the world for the slot; returns the runner's ends of its three sockets, which ``undo`` closes."""
+    ours: list[socket.socket] = []
+    given: list[int] = []
+    with contextlib.ExitStack() as theirs:
+        for _ in range(3):
+            near, far = sockets.pair(socket.SOCK_SEQPACKET)
+            ours.append(undo.enter_context(near))
+            given.append(theirs.enter_context(far).fileno())
+        for member in group.open_members() if group else ():
+            theirs.callback(os.close, member)
+            given.append(member)
+        ours[1].setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        world.order(json.dumps(asdict(order)).encode(), given, preloaded=preloaded)
+    return ours
 
 
 def _await_ready(control: socket.socket) -> tuple[int, int]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runners.backends.base import Live
+from runners.backends.slot import slot as slots
+from runners.backends.slot import sockets
 from runners.backends.slot.backend import SlotBackend
 from runners.backends.slot.cgroups import _places
+from runners.backends.slot.guest.birth import Order
 from runners.backends.slot.pool import Builder
-from runners.backends.slot.slot import SlotBroken
+from runners.backends.slot.slot import Owner, SlotBroken
 from runners.backends.slot.starter import World
 from runners.backends.slot.worlds import Worlds
 from runners.runner import Runner
@@ -105,3 +111,49 @@ def test_a_master_that_cannot_fork_goes_on_serving(own: Runner, tmp_path: Path, 
     assert slot.world is world
     builder.destroy(slot)
     assert live.run(RunSpec(language, "x + 1")).result == "42"
+
+
+def marks(*descriptors: int) -> list[tuple[int, int]]:
+    """What tells the open files from all others."""
+    return [(found.st_dev, found.st_ino) for found in map(os.fstat, descriptors)]
+
+
+def held(wanted: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of the files that this process still has open."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += marks(int(entry.name))
+    return [mark for mark in wanted if mark in found]
+
+
+@pytest.mark.parametrize("where", ["order", "pidfd_open", "read_proc"])
+def test_a_failed_build_leaves_nothing_open(own: Runner, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    builder, world, me = builder_of(own), worlds_of(own)._current, threading.get_ident()
+    group = builder._cgroups.make(Limits()) if builder._cgroups else None
+    index = builder._take_index(-1)
+    opened: list[tuple[int, int]] = []
+
+    def pair(kind: int) -> tuple[socket.socket, socket.socket]:
+        both = socket.socketpair(socket.AF_UNIX, kind)
+        if threading.get_ident() == me:
+            opened.extend(marks(*(end.fileno() for end in both)))
+        return both
+
+    def await_ready(control: socket.socket) -> tuple[int, int]:
+        pid, proc = real_await_ready(control)
+        if threading.get_ident() == me:
+            opened.extend(marks(proc))
+        return pid, proc
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no room for it")
+
+    real_await_ready = slots._await_ready
+    monkeypatch.setattr(sockets, "pair", pair)
+    monkeypatch.setattr(slots, "_await_ready", await_ready)
+    monkeypatch.setattr({"order": world, "pidfd_open": os, "read_proc": slots}[where], where, fail)
+    with pytest.raises(OSError, match="no room for it"):
+        slots.build(world, Order(index), Owner(index, -1), group)
+    assert opened and not held(opened)
+    assert not group or not any(folder.exists() for folder in group._folders.values())
