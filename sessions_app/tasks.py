@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from celery import shared_task
+from django.db import close_old_connections, connection
 
 from era_project.celery import CLEAN_UP
 from sessions_app import cleanup, execution, messages
@@ -18,5 +19,9 @@ def execute_run(run_id: str) -> None:
 
 @shared_task(name=CLEAN_UP)
 def clean_up() -> None:
-    """Remove what has expired."""
-    cleanup.run()
+    """Remove what has expired. The thread's connection may have broken since anybody used it."""
+    close_old_connections()
+    try:
+        cleanup.run()
+    finally:
+        connection.close()
