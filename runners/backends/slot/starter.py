@@ -105,6 +105,7 @@ class World:
         """
         self.spec = spec
         self._lock = threading.Lock()
+        self._has_dead_master = False
         self.plain, plain_end = sockets.pair(socket.SOCK_SEQPACKET)
         self.preloaded, preloaded_end = sockets.pair(socket.SOCK_SEQPACKET)
         both = _settings(spec, plain_end.fileno(), preloaded_end.fileno())
@@ -142,10 +143,23 @@ class World:
                 raise OSError(_last_line(errors) or "the sandbox's world did not start")
 
     def order(self, text: bytes, descriptors: list[int], *, preloaded: bool) -> None:
-        """Ask a master for a slot."""
+        """Ask a master for a slot.
+
+        Raises:
+            OSError: It cannot be told; a ConnectionError if it is dead, after which the world `is_whole` no longer.
+        """
         master = self.preloaded if preloaded else self.plain
-        with self._lock:
-            socket.send_fds(master, [text], descriptors)
+        try:
+            with self._lock:
+                socket.send_fds(master, [text], descriptors)
+        except ConnectionError:
+            self._has_dead_master = True
+            raise
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can bear every kind of slot, as far as is known; what lives in it may live on if not."""
+        return not self._has_dead_master and self.is_alive
 
     @property
     def is_alive(self) -> bool:

@@ -15,7 +15,7 @@ AGE_MAX_S = 3600.0
 
 
 class Worlds:
-    """Begins a new world when the present one is old or dead; ends old ones with their last slot."""
+    """Begins a new world when the present one is old or a master of it dead; ends old ones with their last slot."""
 
     def __init__(self, spec: WorldSpec) -> None:
         """Starts the first one.
@@ -37,7 +37,7 @@ class Worlds:
         """
         with self._lock:
             is_old = time.monotonic() - self._begun_s > AGE_MAX_S
-            if is_old or not self._current.is_alive:
+            if is_old or not self._current.is_whole:
                 self._begin_another()
             self._slots[self._current] += 1
             return self._current

@@ -24,6 +24,8 @@ from runners.backends.slot.worlds import Worlds
 from runners.runner import Runner
 from runners.types import Limits, RunSpec
 from tests import boxes
+from tests.boxes import output
+from tests.waiting import wait_until
 
 SET = {"python": "x = 41", "node": "globalThis.x = 41"}
 """By language, what a session keeps."""
@@ -157,3 +159,17 @@ def test_a_failed_build_leaves_nothing_open(own: Runner, monkeypatch: pytest.Mon
         slots.build(world, Order(index), Owner(index, -1), group)
     assert opened and not held(opened)
     assert not group or not any(folder.exists() for folder in group._folders.values())
+
+
+def test_a_dead_preloaded_master_is_replaced_and_sessions_beside_it_stay(own: Runner, tmp_path: Path) -> None:
+    world = worlds_of(own)._current
+    beside, within = session(own, tmp_path, "node"), session(own, tmp_path, "python")
+    pid = master(world, preloaded=True)
+    mine = [pid, *children(pid)]
+    os.kill(pid, 9)
+    wait_until(lambda: not any(Path(f"/proc/{each}").exists() for each in mine), 30, "the end of its slots")
+    assert output(own.run(RunSpec("python", "import json\nprint(json.dumps(1))"))) == "1"
+    assert worlds_of(own)._current is not world
+    assert beside.run(RunSpec("node", "x + 1")).result == "42"
+    assert within.run(RunSpec("python", "x")).state_lost
+    beside.close()
