@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import time
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class Cgroups:
         missing = [controller for controller in _NEEDED if controller not in places]
         if missing:
             raise OSError(errno.ENOENT, f"no cgroup controller for {', '.join(missing)}")
-        self._counter = 0
+        self._numbers = itertools.count(1)
         self._tops: dict[str, _Place] = {}
         for controller, place in places.items():
             folder = place.folder / name
@@ -104,12 +105,12 @@ class Cgroups:
             self._tops[controller] = _Place(folder, place.is_v2)
 
     def make(self, limits: Limits) -> Group:
-        """A fresh group: its name was never used before, so no figure of an earlier slot is in it."""
-        self._counter += 1
-        folders = {name: top.folder / f"slot-{self._counter}" for name, top in self._tops.items()}
+        """A fresh group: its name was never used before, so no figure of an earlier slot is in it; from any thread."""
+        name = f"slot-{next(self._numbers)}"
+        folders = {controller: top.folder / name for controller, top in self._tops.items()}
         for folder in set(folders.values()):
             folder.mkdir()
-        group = Group(folders, {name: top.is_v2 for name, top in self._tops.items()})
+        group = Group(folders, {controller: top.is_v2 for controller, top in self._tops.items()})
         group.set(limits)
         return group
 

@@ -6,8 +6,9 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from runners.backends.base import Live
 from runners.backends.slot import slot as slots
 from runners.backends.slot import sockets
 from runners.backends.slot.backend import SlotBackend
-from runners.backends.slot.cgroups import _places
+from runners.backends.slot.cgroups import Cgroups, _places
 from runners.backends.slot.guest.birth import Order
 from runners.backends.slot.pool import Builder
 from runners.backends.slot.slot import Owner, SlotBroken
@@ -23,7 +24,7 @@ from runners.backends.slot.starter import World
 from runners.backends.slot.worlds import Worlds
 from runners.runner import Runner
 from runners.types import Limits, RunSpec
-from tests import boxes
+from tests import boxes, stack
 from tests.boxes import output
 from tests.waiting import wait_until
 
@@ -173,3 +174,31 @@ def test_a_dead_preloaded_master_is_replaced_and_sessions_beside_it_stay(own: Ru
     assert beside.run(RunSpec("node", "x + 1")).result == "42"
     assert within.run(RunSpec("python", "x")).state_lost
     beside.close()
+
+
+class Interleaved(dict[str, Any]):
+    """Calls what it is given when somebody first looks through it, as if another thread came in between."""
+
+    def __init__(self, content: dict[str, Any], then: Callable[[], object]) -> None:
+        super().__init__(content)
+        self._then: list[Callable[[], object]] = [then]
+
+    def items(self) -> Any:
+        if self._then:
+            self._then.pop()()
+        return super().items()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has no cgroups here")
+def test_groups_made_at_once_have_names_of_their_own() -> None:
+    cgroups = Cgroups(f"{stack.current.cgroup}-at-once")
+    made = []
+    try:
+        cgroups._tops = Interleaved(cgroups._tops, lambda: made.append(cgroups.make(Limits())))
+        made.append(cgroups.make(Limits()))
+        first, second = (set(group._folders.values()) for group in made)
+        assert not first & second
+        for group in made:
+            group.close()
+    finally:
+        cgroups.close()
