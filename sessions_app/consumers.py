@@ -5,6 +5,7 @@ Each has threads and a prefetch of its own, so that sleeping runs of one languag
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -30,6 +31,8 @@ SPARE_THREADS = 2
 """More threads than slots: one run's end is written while the next one begins."""
 
 LOOK_S = 1.0
+ATTEMPTS = 20
+"""At reading a set that another thread changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,14 @@ class Persistent(Consumer):
             conn.ensure_connection, interval_start=LOOK_S, interval_step=0, interval_max=LOOK_S
         )
         return super().ensure_connected(conn)
+
+    def on_close(self) -> None:
+        """The library's clean-up, which reads sets of requests that the process's other consumers change meanwhile."""
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(RuntimeError):
+                super().on_close()
+                return
+        super().on_close()
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """The library's clean-up, then a pause: a broker that is there and refuses does so at once."""

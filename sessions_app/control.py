@@ -62,11 +62,17 @@ class Reader(threading.Thread):
                 continue
             away.worked()
             if got:
-                self._handle(msgspec.json.decode(got[1]))
+                self._take(got[1])
 
     def stop(self) -> None:
         """End the thread within :data:`connections.BLOCK_S`."""
         self._stopped.set()
+
+    def _take(self, word: bytes) -> None:
+        try:
+            self._handle(msgspec.json.decode(word))
+        except Exception:  # a node that reads no commands would keep sandboxes of deleted sessions
+            logger.exception("A command could not be taken.", extra={"action": "control_failed"})
 
     def _handle(self, command: Mapping[str, Any]) -> None:
         handler = self._handlers.get(command["op"])

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -96,8 +97,8 @@ class Executor:
             running.cancel.request()
 
     def give_up(self, run_id: UUID, reason: str) -> None:
-        """End a run as lost that this node had claimed and does not execute."""
-        self._end_row(run_id, End(ending.OF_LEASE, "lost", reason))
+        """Have a run ended as lost that this node had claimed and does not execute; waits for nothing."""
+        self._ended(run_id, End(ending.OF_LEASE, "lost", reason))
 
     def _execute(self, running: Running) -> None:
         if running.claimed.session_id is not None:
@@ -183,8 +184,11 @@ class Executor:
         finishing.reply([final])
 
     def _end_row(self, run_id: UUID, what: End) -> None:
+        self._ended(run_id, what).result()
+
+    def _ended(self, run_id: UUID, what: End) -> Future[None]:
         flush = functools.partial(_end_flush, what, self._lease)
-        writer.rows().submit(flush, run_id, persist_s=PERSIST_S).result()
+        return writer.rows().submit(flush, run_id, persist_s=PERSIST_S)
 
     @contextlib.contextmanager
     def _registered(self, running: Running) -> Iterator[None]:

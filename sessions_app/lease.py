@@ -80,7 +80,7 @@ class Held(Protocol):
         """End the program of a run that somebody else has ended."""
 
     def lose(self, run_id: UUID, reason: str) -> None:
-        """End a run that was claimed and that nobody executes."""
+        """Have a run ended that was claimed and that nobody executes; returns at once, and may be called again."""
 
 
 def register(facts: NodeFacts) -> Lease:
@@ -125,6 +125,8 @@ class Heart(threading.Thread):
                 away.failed(error)
                 if connection is not None:
                     connection.close()
+            except Exception:  # a node without a heart loses all of its runs
+                logger.exception("The heart missed a beat.", extra={"action": "beat_failed"})
             self._stopped.wait(max(0.0, RENEW_S - (time.monotonic() - began)))
         if connection is not None:
             connection.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import logging
+import queue
 import resource
 import threading
 from collections.abc import Iterable, Mapping
@@ -47,28 +48,35 @@ class Options:
 
 
 class Worker:
-    """One node. :meth:`run` in the main thread; :meth:`stop` from a signal handler."""
+    """One node. :meth:`run` in the main thread; :meth:`stop` from anywhere, also from a signal handler."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._stop = threading.Event()
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._fenced = False
         self._executor: Executor | None = None
 
     def stop(self) -> None:
         """Ask it to end; asked twice, it no longer waits for what runs."""
-        if self._stop.is_set() and self._executor is not None:
-            self._executor.stop_all()
-        self._stop.set()
+        self._asked.put(None)  # takes no lock that the interrupted thread may hold, as an event's does
 
     def run(self) -> int:
         """Work until :meth:`stop`; the process's exit status."""
         allow_descriptors()
+        threading.Thread(target=self._heed, name="era-stop", daemon=True).start()
         runner = Runner.start(runner_config(self._options))
         try:
             return self._serve(runner)
         finally:
             runner.close()
+
+    def _heed(self) -> None:
+        while True:
+            self._asked.get()
+            if self._stop.is_set() and self._executor is not None:
+                self._executor.stop_all()
+            self._stop.set()
 
     def _serve(self, runner: Runner) -> int:
         options = self._options
@@ -89,7 +97,7 @@ class Worker:
         gc.set_threshold(50_000, 20, 100)
         consumers.start(groups(node=options.name, languages=list(ready.languages), slots=options.slots))
         logger.info("Node %s serves %s.", options.name, ", ".join(ready.languages), extra={"action": "serving"})
-        while not self._stop.wait(LOOK_S) and consumers.is_alive:
+        while not self._stop.wait(LOOK_S) and consumers.is_alive and heart.is_alive() and reader.is_alive():
             if late := ready.become():
                 consumers.start(by_language(late, options.slots))
                 lease.serves(mine, ready.languages)

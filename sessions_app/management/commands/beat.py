@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import queue
 import signal
-import threading
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -21,10 +21,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Work until a signal."""
         wait_for_migrations()
-        stopped = threading.Event()
+        asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopped.set())
+            signal.signal(number, lambda *_: asked.put(None))
         beat = Beat()
         beat.start()
-        stopped.wait()
+        asked.get()
         beat.stop()

@@ -185,6 +185,23 @@ def test_a_heart_finds_claims_without_a_run_and_runs_without_a_claim(own: Connec
     heart.join(30)
 
 
+def test_a_heart_outlives_a_beat_that_fails(own: Connection) -> None:
+    mine = register()
+
+    class Broken(Hands):
+        calls = 0
+
+        def reserved(self) -> list[uuid.UUID]:
+            Broken.calls += 1
+            raise ValueError("badly formed hexadecimal UUID string")
+
+    heart = Heart(mine, Broken(), on_fenced=lambda: None)
+    heart.start()
+    wait_until(lambda: Broken.calls > 1, 30, "the heart beats again")
+    heart.stop()
+    heart.join(30)
+
+
 def test_a_released_lease_ends_the_node_at_once() -> None:
     mine = register()
     lease.drain(mine)
