@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -105,13 +106,21 @@ class Cgroups:
             self._tops[controller] = _Place(folder, place.is_v2)
 
     def make(self, limits: Limits) -> Group:
-        """A fresh group: its name was never used before, so no figure of an earlier slot is in it; from any thread."""
+        """A fresh group: its name was never used before, so no figure of an earlier slot is in it; from any thread.
+
+        Raises:
+            OSError: The kernel refused it or its limits; nothing of it stays.
+        """
         name = f"slot-{next(self._numbers)}"
         folders = {controller: top.folder / name for controller, top in self._tops.items()}
-        for folder in set(folders.values()):
-            folder.mkdir()
-        group = Group(folders, {controller: top.is_v2 for controller, top in self._tops.items()})
-        group.set(limits)
+        with contextlib.ExitStack() as undo:
+            for folder in set(folders.values()):
+                folder.mkdir()
+                undo.callback(folder.rmdir)
+            group = Group(folders, {controller: top.is_v2 for controller, top in self._tops.items()})
+            undo.callback(group.close_files)
+            group.set(limits)
+            undo.pop_all()
         return group
 
     def close(self) -> None:
@@ -175,7 +184,15 @@ class Group:
 
     def open_members(self) -> list[int]:
         """Descriptors through which a process joins by writing 0."""
-        return [os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in set(self._folders.values())]
+        opened: list[int] = []
+        try:
+            for folder in set(self._folders.values()):
+                opened.append(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        except OSError:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
+        return opened
 
     def set(self, limits: Limits) -> None:
         """Hold the group to the limits; writes only what differs from what holds now.
@@ -271,9 +288,13 @@ class Group:
         """Memory in use."""
         return int(os.pread(self._usage, 64, 0))
 
-    def close(self) -> None:
-        """Remove the group; its processes are killed if any are left."""
+    def close_files(self) -> None:
+        """Give up what it is measured by."""
         for descriptor in (self._oom, self._usage, *([self._peak] if self._peak >= 0 else [])):
             os.close(descriptor)
+
+    def close(self) -> None:
+        """Remove the group; its processes are killed if any are left."""
+        self.close_files()
         for folder in set(self._folders.values()):
             remove_tree(folder)

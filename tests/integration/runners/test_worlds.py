@@ -202,3 +202,14 @@ def test_groups_made_at_once_have_names_of_their_own() -> None:
             group.close()
     finally:
         cgroups.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has no cgroups here")
+def test_a_group_that_takes_no_limits_is_removed() -> None:
+    cgroups = Cgroups(f"{stack.current.cgroup}-no-limits")
+    try:
+        with pytest.raises(OSError, match="Invalid argument"):
+            cgroups.make(Limits(processes=-9))
+        assert not any(list(top.folder.glob("slot-*")) for top in cgroups._tops.values())
+    finally:
+        cgroups.close()
