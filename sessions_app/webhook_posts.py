@@ -130,19 +130,19 @@ def _post(parts: SplitResult, port: int, address: str, sent: _Sent) -> int:
 @contextlib.contextmanager
 def _connected(parts: SplitResult, port: int, address: str) -> Iterator[socket.socket]:
     """A connection to the very address that was checked; broken off when the attempt's time is over."""
-    plain = socket.create_connection((address, port), timeout=ATTEMPT_S)
-    clock = threading.Timer(ATTEMPT_S, _break_off, (plain,))
-    clock.daemon = True
-    clock.start()
-    try:
-        if parts.scheme == "https":
-            with ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname) as secure:
-                yield secure
-        else:
-            yield plain
-    finally:
-        clock.cancel()
-        plain.close()
+    with socket.create_connection((address, port), timeout=ATTEMPT_S) as plain, plain.dup() as same:
+        clock = threading.Timer(ATTEMPT_S, _break_off, (same,))  # TLS takes the descriptor away from ``plain``
+        clock.daemon = True
+        clock.start()
+        try:
+            if parts.scheme == "https":
+                with ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname) as secure:
+                    yield secure
+            else:
+                yield plain
+        finally:
+            clock.cancel()
+            clock.join()
 
 
 def _break_off(sock: socket.socket) -> None:
