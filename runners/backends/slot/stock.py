@@ -103,6 +103,8 @@ class Stock:
             except (OSError, SlotBroken, Busy) as error:
                 if not self._closed:
                     log.warning("A slot could not be built ahead.", extra={"reason": str(error)})
+            except Exception:
+                log.exception("The stock of slots could not be filled up; it is tried again.")
 
     def _fill(self) -> None:
         for preloaded in (False, True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from runners.backends.base import Live
 from runners.backends.slot import slot as slots
-from runners.backends.slot import sockets
+from runners.backends.slot import sockets, stock
 from runners.backends.slot.backend import SlotBackend
 from runners.backends.slot.cgroups import Cgroups, _places
 from runners.backends.slot.guest.birth import Order
@@ -24,7 +25,8 @@ from runners.backends.slot.starter import World
 from runners.backends.slot.worlds import Worlds
 from runners.runner import Runner
 from runners.types import Limits, RunSpec
-from tests import boxes, stack
+from tests import boxes
+from tests import stack as services
 from tests.boxes import output
 from tests.waiting import wait_until
 
@@ -191,7 +193,7 @@ class Interleaved(dict[str, Any]):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has no cgroups here")
 def test_groups_made_at_once_have_names_of_their_own() -> None:
-    cgroups = Cgroups(f"{stack.current.cgroup}-at-once")
+    cgroups = Cgroups(f"{services.current.cgroup}-at-once")
     made = []
     try:
         cgroups._tops = Interleaved(cgroups._tops, lambda: made.append(cgroups.make(Limits())))
@@ -206,10 +208,35 @@ def test_groups_made_at_once_have_names_of_their_own() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has no cgroups here")
 def test_a_group_that_takes_no_limits_is_removed() -> None:
-    cgroups = Cgroups(f"{stack.current.cgroup}-no-limits")
+    cgroups = Cgroups(f"{services.current.cgroup}-no-limits")
     try:
         with pytest.raises(OSError, match="Invalid argument"):
             cgroups.make(Limits(processes=-9))
         assert not any(list(top.folder.glob("slot-*")) for top in cgroups._tops.values())
     finally:
         cgroups.close()
+
+
+def is_stocked(runner: Runner) -> bool:
+    """Whether nothing more is built ahead."""
+    assert isinstance(runner._backend, SlotBackend)
+    return all(map(runner._backend._pool.count, map(stock._is_plain, (False, True))))
+
+
+def test_the_stock_outlives_whatever_befalls_a_build(own: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(own._backend, SlotBackend)
+    filler, pool = own._backend._stock, own._backend._pool
+    failed = threading.Event()
+
+    def fail(**_: object) -> None:
+        failed.set()
+        raise subprocess.TimeoutExpired("world", 5)
+
+    wait_until(lambda: is_stocked(own), 30, "the first slots")
+    with monkeypatch.context() as broken:
+        broken.setattr(pool, "add", fail)
+        pool.drop(lambda slot: True)
+        filler._missing.set()
+        assert failed.wait(30)
+    filler._missing.set()
+    wait_until(lambda: is_stocked(own), 30, "the slots that are built after a failure")
