@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import platform
 import re
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from runners.backends.slot import seccomp, sockets
 from runners.backends.slot.guest.settings import HostSettings, Settings, write_memory_file
+
+log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 30.0
 SCRATCH_BYTES = 64 << 20
@@ -174,7 +177,10 @@ class World:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(5)
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:  # who closes it has more to let go of
+                log.warning("A world that was killed has not ended yet.", extra={"pid": self._process.pid})
 
 
 def _last_line(descriptor: int) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from runners.backends.base import Live
 from runners.backends.slot import slot as slots
-from runners.backends.slot import sockets, stock
+from runners.backends.slot import sockets, stock, worlds
 from runners.backends.slot.backend import SlotBackend
 from runners.backends.slot.cgroups import Cgroups, _places
 from runners.backends.slot.guest.birth import Order
@@ -240,3 +240,22 @@ def test_the_stock_outlives_whatever_befalls_a_build(own: Runner, monkeypatch: p
         assert failed.wait(30)
     filler._missing.set()
     wait_until(lambda: is_stocked(own), 30, "the slots that are built after a failure")
+
+
+def test_a_world_that_will_not_end_is_given_up(own: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder, world = builder_of(own), worlds_of(own)._current
+
+    def stays(timeout: float) -> int:
+        raise subprocess.TimeoutExpired("world", timeout)
+
+    wait_until(lambda: is_stocked(own), 30, "the end of what else is being built")
+    index = builder.build().owner.index
+    monkeypatch.setattr(worlds, "AGE_MAX_S", 0.0)
+    worlds_of(own).release(worlds_of(own).acquire())
+    with monkeypatch.context() as stuck:
+        stuck.setattr(world._process, "wait", stays)
+        for slot in list(builder._living.values()):
+            if slot.world is world:
+                builder.destroy(slot)
+    assert index in builder._free_indexes and world not in worlds_of(own)._slots
+    world._process.wait(20)
