@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 from kombu import Queue
+from kombu.transport.virtual import QoS
 
 LANGUAGES = ("python", "node", "typescript", "go", "deno")
 """Canonical names; each has a queue of its own. Source: the contract, General."""
@@ -39,5 +40,9 @@ def make(name: str = "era") -> Celery:
     }
     return made
 
+
+# What a consumer had taken when it lost its connection is in Postgres and is sent again from there. The library would put
+# it back itself, and write it to a file below /tmp for good if the broker is away.
+QoS.restore_at_shutdown = False
 
 app = make()
