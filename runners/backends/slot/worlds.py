@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 AGE_MAX_S = 3600.0
 """Runs of one world share address layout and hash seed: a new one is begun now and then."""
+RETRY_S = 5.0
+"""After a world that could not be built, until the next try: one may take a minute, for which all builds wait."""
 
 
 class Worlds:
@@ -27,6 +29,7 @@ class Worlds:
         self._lock = threading.Lock()
         self._current = World(spec)
         self._begun_s = time.monotonic()
+        self._next_try_s, self._why_none = 0.0, ""
         self._slots: dict[World, int] = {self._current: 0}
 
     def acquire(self) -> World:
@@ -43,17 +46,23 @@ class Worlds:
             return self._current
 
     def _begin_another(self) -> None:
-        try:
-            another = World(self.spec)
-        except OSError:
+        another = self._try_another() if time.monotonic() >= self._next_try_s else None
+        if another is None:
             if not self._current.is_alive:
-                raise
-            log.exception("A new world could not be built; the old one serves on.")
+                raise OSError(f"the world is dead and no new one could be built: {self._why_none}")
             return
         earlier, self._current = self._current, another
         self._begun_s = time.monotonic()
         self._slots[another] = 0
         self._end_if_empty(earlier)
+
+    def _try_another(self) -> World | None:
+        try:
+            return World(self.spec)
+        except OSError as error:
+            log.exception("A new world could not be built.", extra={"old_one_serves_on": self._current.is_alive})
+            self._next_try_s, self._why_none = time.monotonic() + RETRY_S, str(error)
+            return None
 
     def release(self, world: World) -> None:
         """One slot of it has ended."""

@@ -21,7 +21,7 @@ from runners.backends.slot.cgroups import Cgroups, _places
 from runners.backends.slot.guest.birth import Order
 from runners.backends.slot.pool import Builder
 from runners.backends.slot.slot import Owner, SlotBroken
-from runners.backends.slot.starter import World
+from runners.backends.slot.starter import World, WorldSpec
 from runners.backends.slot.worlds import Worlds
 from runners.runner import Runner
 from runners.types import Limits, RunSpec
@@ -259,3 +259,31 @@ def test_a_world_that_will_not_end_is_given_up(own: Runner, monkeypatch: pytest.
                 builder.destroy(slot)
     assert index in builder._free_indexes and world not in worlds_of(own)._slots
     world._process.wait(20)
+
+
+def test_no_new_world_is_tried_right_after_one_that_failed(own: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def fail(spec: WorldSpec) -> World:
+        tried.append(spec)
+        raise OSError("no room for it")
+
+    wait_until(lambda: is_stocked(own), 30, "the end of what else is being built")
+    found = worlds_of(own)
+    monkeypatch.setattr(worlds, "World", fail)
+    monkeypatch.setattr(worlds, "RETRY_S", 3600.0)
+    monkeypatch.setattr(worlds, "AGE_MAX_S", 0.0)
+    for _ in range(2):
+        assert found.acquire() is found._current, "an old one serves on"
+        found.release(found._current)
+    assert len(tried) == 1
+    found._current._process.kill()
+    found._current._process.wait(20)
+    for _ in range(2):
+        with pytest.raises(OSError, match="no room for it"):
+            found.acquire()
+    assert len(tried) == 1
+    found._next_try_s = 0.0
+    monkeypatch.setattr(worlds, "World", World)
+    assert found.acquire().is_alive
+    found.release(found._current)
