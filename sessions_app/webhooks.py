@@ -123,7 +123,14 @@ class Sender:
         enqueue()
         room = THREADS - len(self._going)
         for number, run_id, url, attempts in take(room) if room else ():
-            body = _body(run_id)
+            try:
+                body = _body(run_id)
+            except Error:
+                raise
+            except Exception as error:  # the object store is away: the others were taken too
+                logger.warning("A webhook's run cannot be read: %r", error, extra={"action": "webhooks_failed"})
+                note(number, Answered(error=f"the run cannot be read: {error}"[:500]), attempts=attempts)
+                continue
             if body is not None:
                 post = self._posts.submit(webhook_posts.post, url, body, delivery=str(number))
                 self._going[post] = (number, attempts)
