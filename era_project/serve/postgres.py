@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from era_project.serve import lock_files
 from era_project.serve.parts import Part, PartError
 
 ROLE = "era"
@@ -80,12 +81,15 @@ class Postgres:
         return lines[0] == str(process.pid) and len(lines) > 7 and lines[7].startswith("ready")
 
     def prepare(self) -> None:
-        """Makes the cluster, its role and its database at the first start.
+        """Makes the cluster, its role and its database at the first start; later removes what a killed server locked.
+
+        Only for who knows that no other server of this data starts.
 
         Raises:
             PartError: initdb failed.
         """
         if (self.data / "PG_VERSION").exists():
+            lock_files.clear(self.data, self.sockets)
             return
         made = self.data.with_name(self.data.name + ".new")
         shutil.rmtree(made, ignore_errors=True)

@@ -41,6 +41,12 @@ def _stat(pid: int) -> tuple[int, bool] | None:
     return int(fields[19]), fields[0] not in "ZX"
 
 
+def is_running(pid: int) -> bool:
+    """Whether there is a process of this pid that is no zombie."""
+    found = _stat(pid)
+    return found is not None and found[1]
+
+
 def identify(pid: int) -> Identity:
     """The identity of a process that surely exists (a child not yet waited for)."""
     found = _stat(pid)
