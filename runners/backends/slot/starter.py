@@ -111,25 +111,15 @@ class World:
         self._has_dead_master = False
         self.plain, plain_end = sockets.pair(socket.SOCK_SEQPACKET)
         self.preloaded, preloaded_end = sockets.pair(socket.SOCK_SEQPACKET)
-        both = _settings(spec, plain_end.fileno(), preloaded_end.fileno())
-        descriptor = write_memory_file(json.dumps(both))
-        program = str(resources.files(__package__).joinpath("guest/world.py"))
         errors, errors_end = os.pipe2(os.O_CLOEXEC)
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", program, str(descriptor)],
-            pass_fds=(plain_end.fileno(), preloaded_end.fileno(), descriptor),
-            env={"LANG": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors_end,
-            start_new_session=True,
-        )
-        for end in (descriptor, errors_end):
-            os.close(end)
-        plain_end.close()
-        preloaded_end.close()
         try:
+            with plain_end, preloaded_end:
+                self._process = _start(spec, plain_end.fileno(), preloaded_end.fileno(), errors_end)
             self._await_ready(errors)
+        except BaseException:
+            self.plain.close()
+            self.preloaded.close()
+            raise
         finally:
             os.close(errors)
 
@@ -181,6 +171,27 @@ class World:
                 self._process.wait(5)
             except subprocess.TimeoutExpired:  # who closes it has more to let go of
                 log.warning("A world that was killed has not ended yet.", extra={"pid": self._process.pid})
+
+
+def _start(spec: WorldSpec, plain: int, preloaded: int, errors: int) -> subprocess.Popen[bytes]:
+    """The starter, which is given the masters' ends of their sockets; closes ``errors``, which it writes to."""
+    try:
+        descriptor = write_memory_file(json.dumps(_settings(spec, plain, preloaded)))
+        try:
+            program = str(resources.files(__package__).joinpath("guest/world.py"))
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", program, str(descriptor)],
+                pass_fds=(plain, preloaded, descriptor),
+                env={"LANG": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            )
+        finally:
+            os.close(descriptor)
+    finally:
+        os.close(errors)
 
 
 def _last_line(descriptor: int) -> str:

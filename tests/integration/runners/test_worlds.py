@@ -287,3 +287,17 @@ def test_no_new_world_is_tried_right_after_one_that_failed(own: Runner, monkeypa
     monkeypatch.setattr(worlds, "World", World)
     assert found.acquire().is_alive
     found.release(found._current)
+
+
+def test_a_world_that_cannot_be_started_leaves_nothing_open(own: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[int, int]] = []
+
+    def fail(_: object, *, pass_fds: tuple[int, ...], stderr: int, **__: object) -> None:
+        opened.extend(marks(*pass_fds, stderr))
+        raise OSError("no room for it")
+
+    wait_until(lambda: is_stocked(own), 30, "the end of what else is being built")
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    with pytest.raises(OSError, match="no room for it"):
+        World(worlds_of(own).spec)
+    assert len(opened) == 4 and not held(opened)
