@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -25,6 +26,8 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.xdist_group("serving")
 
 LONG_S = 60.0
+PR_SET_CHILD_SUBREAPER = 36
+"""Source: linux/prctl.h."""
 HELLO = {"language": "python", "code": "print(6 * 7)"}
 
 
@@ -128,6 +131,34 @@ def test_a_killed_server_leaves_nothing_and_its_state_lives_on(state: Path, env:
         _wait_gone(parts)
         assert second.get("/api/sessions/kept").status == 200
         assert _says_42(second)
+
+
+@contextlib.contextmanager
+def _reaping_nothing() -> Iterator[None]:
+    """What is orphaned below this process stays a zombie in the block, as where a container's first process is deaf."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def test_a_server_starts_beside_the_zombies_of_a_killed_one(state: Path, env: dict[str, str]) -> None:
+    first = Server.start(env, state=state)
+    parts = _noted(state)
+    with _reaping_nothing():
+        os.kill(first.process.pid, signal.SIGSTOP)  # it reaps and restarts nothing
+        for part in parts.values():
+            os.kill(part.pid, signal.SIGKILL)
+        first.process.kill()
+        first.process.wait()
+        _wait_gone(parts)
+        with running(env, state=state) as second:
+            assert Path(f"/proc/{parts['postgres'].pid}").exists()
+            assert _says_42(second)
+        for part in parts.values():
+            os.waitpid(part.pid, 0)
 
 
 def test_crashed_parts_come_back_and_the_end_of_web_ends_all(state: Path, env: dict[str, str]) -> None:
