@@ -85,10 +85,13 @@ def _released(session_id: int, node: str) -> State:
 def _with_variables(runner: Opens, wanted: Wanted, workspace: Workspace, state: State) -> Live:
     live = _bare(runner, wanted, workspace)
     try:
-        if state.snapshot and not state.lost_reason:
-            live.started = _restored(live, state)
-        elif state.lost_reason or state.state in LIVE_STATES:
-            live.started = _lost(state.lost_reason or states.ENDED.format(node=state.node))
+        reason = state.lost_reason
+        if not reason and state.state in LIVE_STATES:
+            reason = states.ENDED.format(node=state.node)
+        if state.snapshot:
+            live.started = _restored(live, state, reason)
+        elif reason:
+            live.started = _lost(reason)
         if not live.sandbox.is_alive:
             live.kill()
             live = _bare(runner, wanted, workspace)
@@ -109,8 +112,11 @@ def _bare(runner: Opens, wanted: Wanted, workspace: Workspace) -> Live:
     return Live(wanted.session_id, sandbox, workspace, wanted.limits, {"status": "fresh", "lost": []})
 
 
-def _restored(live: Live, state: State) -> dict[str, object]:
-    """Bring the snapshot back; an interpreter that fails at it starts with nothing."""
+def _restored(live: Live, state: State, reason: str | None) -> dict[str, object]:
+    """Bring the snapshot back; an interpreter that fails at it starts with nothing.
+
+    ``reason`` says why the variables may have been others since.
+    """
     try:
         names = live.restore(blobs.read(state.snapshot or ""))
     except (OSError, ValueError) as error:
@@ -118,8 +124,8 @@ def _restored(live: Live, state: State) -> dict[str, object]:
         logger.warning("Variables could not be restored: %s", error, extra=extra)
         return _lost(UNRESTORED)
     told: dict[str, object] = {"status": "restored", "lost": sorted({*state.snapshot_lost, *names})}
-    if state.state in LIVE_STATES:
-        told["reason"] = f"{states.ENDED.format(node=state.node)} They are as they were last stored."
+    if reason:
+        told["reason"] = f"{reason} They are as they were last stored."
     return told
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from runners.cancel import Cancel
 from runners.types import OnOutput, RunResult, RunSpec, Status
+from sessions_app import states
 from sessions_app.live import Live
 from sessions_app.live_opening import Wanted
 from sessions_app.lives import Lives
@@ -16,6 +17,7 @@ from sessions_app.workspace import Workspace
 
 KILLED_CODE = 137
 RESTARTED = "The session was restarted."
+FORFEITED = "A run was lost, and with it what it had changed."
 
 
 class LivePlace:
@@ -55,6 +57,11 @@ class LivePlace:
             }
             self._live.kill()
         return result
+
+    def forfeit(self) -> None:
+        """End the interpreter: its variables are those of a run that nobody may believe to have happened."""
+        self._live.kill()
+        states.forfeited(self._live.session_id, self._node, FORFEITED)
 
 
 @contextlib.contextmanager

@@ -57,6 +57,9 @@ class Place(Protocol):
     ) -> RunResult:
         """Run one program to its end."""
 
+    def forfeit(self) -> None:
+        """The run does not count: nothing that it changed may be found by the next one."""
+
 
 class CheckedOut:
     """A folder for this run alone, and a fresh sandbox."""
@@ -77,6 +80,9 @@ class CheckedOut:
     ) -> RunResult:
         """Run one program to its end."""
         return self._runner.run(spec, on_output=on_output, on_start=on_start, cancel=cancel)
+
+    def forfeit(self) -> None:
+        """Nothing stays of it anyway."""
 
 
 @contextlib.contextmanager

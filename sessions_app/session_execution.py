@@ -132,23 +132,35 @@ def _run(executor: Executor, running: Running, place: Place, terms: _Terms) -> N
     if executor.is_lost(result):
         executor.lose(running, events)
         return
-    result = _of_deleted(running, result, terms.persist_s)
+    result = _of_deleted(running, place, result, terms.persist_s)
     left = _nothing(place, terms) if result.status is Status.SANDBOX_ERROR else _left(place, terms, result)
     running.warnings += left.warnings
     changes = left.collected.changes if left.collected else None
     final = executor.final(running, executor.outcome(running, result, events, changes=changes, session=left.part))
-    if _persist(lambda: _end(running, final, left), terms.persist_s):
+    if _counts(place, running, final, left, terms.persist_s):
         executor.announce(running, final, events)
     else:
         events.close()
 
 
-def _of_deleted(running: Running, result: RunResult, persist_s: float) -> RunResult:
+def _counts(place: Place, running: Running, final: Final, left: Left, persist_s: float) -> bool:
+    """Write the end; False where somebody else ended the run meanwhile. What does not count leaves nothing."""
+    counts = False
+    try:
+        counts = _persist(lambda: _end(running, final, left), persist_s)
+    finally:
+        if not counts:
+            place.forfeit()
+    return counts
+
+
+def _of_deleted(running: Running, place: Place, result: RunResult, persist_s: float) -> RunResult:
     """``result``, told as cancelled where the sandbox ended because its session was deleted."""
     session_id = running.claimed.session_id
     assert session_id is not None
     if result.state_lost is None or _persist(partial(session_rows.exists, session_id), persist_s):
         return result
+    place.state = {"status": "lost", "reason": DELETED.message, "lost": []}
     return replace(result, status=Status.CANCELLED, exit_code=KILLED_CODE, reason=DELETED.message)
 
 

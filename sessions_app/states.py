@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from sessions_app.models import Node, Session
@@ -23,7 +24,7 @@ class State:
         node: where its live sandbox is; None: nowhere.
         snapshot: sha-256 of the variables as they were last stored.
         snapshot_lost: names that could not be stored then.
-        lost_reason: why the variables are gone, told to the next run.
+        lost_reason: why the variables are gone, or older than they were, told to the next run.
     """
 
     state: str
@@ -93,11 +94,19 @@ def lost(session_id: int, node: str, reason: str) -> None:
     )
 
 
+def forfeited(session_id: int, node: str, reason: str) -> None:
+    """Writes that the sandbox is gone with what its variables had become since they were last stored."""
+    _gone(Session.objects.filter(id=session_id, node=node), reason)
+
+
 def left_by(node: str) -> None:
     """Writes, at the start of ``node``'s worker, that what an earlier one had kept live is gone with it."""
-    gone = Session.objects.filter(node=node, state__in=LIVE_STATES)
-    gone.filter(snapshot__isnull=False).update(state="stored", node=None)
-    gone.filter(snapshot__isnull=True).update(state="none", node=None, lost_reason=ENDED.format(node=node))
+    _gone(Session.objects.filter(node=node, state__in=LIVE_STATES), ENDED.format(node=node))
+
+
+def _gone(sessions: QuerySet[Session], reason: str) -> None:
+    sessions.filter(snapshot__isnull=False).update(state="stored", node=None, lost_reason=reason)
+    sessions.filter(snapshot__isnull=True).update(state="none", node=None, lost_reason=reason)
 
 
 ENDED = "The node {node} that kept the variables has ended."

@@ -193,7 +193,8 @@ def duplicate(name: str, *, owner_id: int, new: str | None, data: str | None) ->
         copy.data = source.data if data is None else data
         copy.state = "stored" if source.snapshot else "none"
         copy.node = None
-        copy.lost_reason = source.lost_reason if is_current else NOT_STORED
+        if not is_current:
+            copy.state, copy.snapshot, copy.snapshot_lost, copy.lost_reason = "none", None, [], NOT_STORED
         copy.next_seq = 1
         copy.last_run_at = None
         copy.created_at = copy.updated_at = Now()

@@ -11,6 +11,7 @@ from django.db import connection, transaction
 
 from era_project import addresses
 from sessions_app import connections, queueing, replies, session_execution
+from sessions_app.connections import Connection
 from sessions_app.models import Entry, Run, Session
 from sessions_app.services import nodes, owners, runs
 from tests.integration.runs.conftest import ask, start, told
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.usefixtures("node")
 MakeSession = Callable[..., Session]
 
 CALLERS, STARTS = 4, 50
+
+GIVE_UP = "UPDATE sessions_app_run SET status = 'lost', finished_at = now() WHERE id = %s"
 
 ADD = """
 import json
@@ -167,6 +170,18 @@ def test_a_run_whose_sandbox_ends_with_its_session_is_cancelled(session: MakeSes
     run = told(started).run
     assert run["status"] == "cancelled"
     assert run["exit_code"] in {137, 143}
+    assert run["state"] == {"status": "lost", "reason": "The session was deleted.", "lost": []}
+
+
+def test_a_run_that_was_given_up_meanwhile_leaves_no_variables(session: MakeSession, own: Connection) -> None:
+    made = session()
+    assert ask("x = 1; x", session=made.name).run["result"] == "1"
+    started = start("x = 2\nimport time\nwhile True: time.sleep(0.1)", session=made.name)
+    wait_until(lambda: Run.objects.filter(id=started.run_id, status="running").exists(), 30, "the run goes on")
+    own.execute(GIVE_UP, (started.run_id,))
+    run = ask("'x' in globals()", session=made.name).run
+    assert (run["result"], run["state"]["status"]) == ("False", "lost")
+    assert "A run was lost" in run["state"]["reason"]
 
 
 def test_who_stands_still_in_a_transaction_loses_its_locks_and_writes_again(session: MakeSession) -> None:
