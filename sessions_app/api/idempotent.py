@@ -98,6 +98,8 @@ class _Kept:
 
     async def _settle(self) -> None:
         is_finished = await hub().is_finished(self._claim.run_id) if self._status in DID_NOTHING else True
+        if is_finished and self._is_unread():
+            return  # the run has its end: whoever comes again gets it, once it can be read
         if self._status in DID_NOTHING and (is_finished is None or (is_finished and self._is_unavailable())):
             await hub().in_thread(idempotency.release, self._claim)
         elif is_finished:
@@ -107,6 +109,10 @@ class _Kept:
     def _is_unavailable(self) -> bool:
         """Whether a part that is down kept the run from being started; one that waited in vain has its answer."""
         return self._status == 503 and b'"QUEUE_TIMEOUT"' not in (self._body or b"")
+
+    def _is_unread(self) -> bool:
+        """Whether the store that has the run's output could not be asked for it."""
+        return self._status == 503 and b'"OBJECT_STORE_DOWN"' in (self._body or b"")
 
 
 def _is_stopping() -> bool:
