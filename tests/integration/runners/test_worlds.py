@@ -66,8 +66,11 @@ def children(pid: int) -> list[int]:
 
 
 def inner_pids(pid: int) -> list[str]:
-    """Its pid in each of its namespaces, the outermost first."""
-    text = Path(f"/proc/{pid}/status").read_text()
+    """Its pid in each of its namespaces, the outermost first; of one that is gone an empty one."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return [""]
     return next(line for line in text.splitlines() if line.startswith("NSpid:")).split()[1:]
 
 
