@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
 import threading
 from argparse import ArgumentParser
 from typing import Any
 
+import psycopg
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
@@ -16,6 +19,8 @@ from django.db.utils import OperationalError
 from era_project import conf
 from era_project.celery import LANGUAGES
 from runners.types import SandboxUnavailable
+
+logger = logging.getLogger(__name__)
 
 MIGRATED_WITHIN_S = 60
 LOOK_S = 0.5
@@ -52,6 +57,9 @@ class Command(BaseCommand):
             status = worker.run()
         except SandboxUnavailable as error:
             raise CommandError(str(error), returncode=NEVER) from error
+        except (OperationalError, psycopg.OperationalError) as error:
+            logger.error("The database is away, the worker ends: %s", error, extra={"action": "start_failed"})
+            os._exit(1)  # consumers that have begun would keep the process
         sys.exit(status)
 
 
