@@ -109,17 +109,31 @@ class Supervisor:
             return
         lived_s = time.monotonic() - running.since
         running.failures = 0 if lived_s > STEADY_S else running.failures + 1
-        if not self.is_ready and running.failures >= MOST_FAILURES:
-            where = f", see {running.part.log}" if running.part.log else ""
-            raise CannotServe(
-                f"The {name} ended {MOST_FAILURES} times while starting, at last with code {code}{where}."
-            )
-        delay = self._backoff_s[min(running.failures, len(self._backoff_s) - 1)]
+        delay = self._delay(running, f"ended {MOST_FAILURES} times while starting, at last with code {code}")
         logger.warning("%s ended, it starts again", name, extra={"exit_code": code, "delay_s": delay})
+
+    def _delay(self, running: _Running, failure: str) -> float:
+        """Has it start again later, the later the more often it failed; in so many seconds.
+
+        Raises:
+            CannotServe: it failed too often before the server was ready, in the way that ``failure`` says.
+        """
+        part = running.part
+        if not self.is_ready and running.failures >= MOST_FAILURES:
+            where = f", see {part.log}" if part.log else ""
+            raise CannotServe(f"The {part.name} {failure}{where}.")
+        delay = self._backoff_s[min(running.failures, len(self._backoff_s) - 1)]
         running.again_at = time.monotonic() + delay
+        return delay
 
     def _start_again(self, running: _Running) -> None:
-        running.process = parts.start(running.part)
+        try:
+            running.process = parts.start(running.part)
+        except (OSError, subprocess.SubprocessError) as error:  # no memory, process, descriptor, or room for its log
+            running.failures += 1
+            delay = self._delay(running, f"could not be started: {error}")
+            logger.error("%s could not start: %s", running.part.name, error, extra={"delay_s": delay})
+            return
         running.since, running.again_at = time.monotonic(), None
         self._write_note()
 

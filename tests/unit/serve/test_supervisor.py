@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from era_project.serve import parts
 from era_project.serve.failures import NEVER_WORKS, CannotServe, Stopped
 from era_project.serve.parts import Part, PartError
 from era_project.serve.records import identify
@@ -112,3 +114,37 @@ def test_parts_die_with_the_process_that_started_them(tmp_path: Path) -> None:
         with contextlib.suppress(OSError):
             parent.kill()
         parent.communicate()
+
+
+def test_what_cannot_start_again_is_tried_until_it_can(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusals = [OSError(errno.EAGAIN, "no room for a process"), OSError(errno.ENOSPC, "no room for its log")]
+    supervisor.is_ready = True
+    supervisor.start(_shell("beat", "echo started; exit 3", tmp_path / "log"))
+    start = parts.start
+
+    def refuse(part: Part) -> subprocess.Popen[bytes]:
+        if refusals:
+            raise refusals.pop()
+        return start(part)
+
+    monkeypatch.setattr(parts, "start", refuse)
+    _watch(supervisor, tmp_path / "log", 3)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(said) == 2
+    assert "no room for its log" in said[0]
+    assert "no room for a process" in said[1]
+
+
+def test_what_cannot_start_again_ends_a_server_that_is_not_ready(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.start(_shell("beat", "exit 3", tmp_path / "log"))
+
+    def refuse(part: Part) -> subprocess.Popen[bytes]:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr(parts, "start", refuse)
+    with pytest.raises(CannotServe, match="no memory"):
+        supervisor.watch(until=lambda: False)
