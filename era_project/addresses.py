@@ -12,12 +12,24 @@ REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix")
 
 IDLE_IN_TRANSACTION_S = 10
 """A process that is stopped in mid-transaction would else keep its locks, and its runs from being given up."""
+VANISHED_AFTER_S = 10
+"""A host that loses its power or its network says nothing: else who waits for it does so for 15 minutes to 2 hours.
+
+Source: Linux's defaults, tcp_retries2 for what was sent and tcp_keepalive_time for what is awaited.
+"""
 CONNECTION = {
     "connect_timeout": 5,
+    "tcp_user_timeout": VANISHED_AFTER_S * 1000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
     "prepare_threshold": 0,
     "options": f"-c plan_cache_mode=force_generic_plan -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s",
 }
-"""Plans: of the statements that we prepare on Django's connections; Django itself prepares none."""
+"""Plans: of the statements that we prepare on Django's connections; Django itself prepares none.
+
+On Unix sockets libpq leaves out what is about TCP.
+"""
 
 
 def database(conf: Conf) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
 from era_project import addresses, conf
 
@@ -50,3 +54,26 @@ def test_without_settings_all_is_in_the_state_folder(tmp_path: Path) -> None:
     assert addresses.database(own)["HOST"] == f"{tmp_path}/sockets/postgres"
     assert addresses.broker_url(own) == f"redis+socket://{tmp_path}/sockets/valkey/valkey.sock"
     assert json.dumps(addresses.redis_arguments(addresses.redis_url(own)))
+
+
+def test_a_database_that_vanished_is_given_up_in_time() -> None:
+    """libpq knows these words, and the kernel gets what they say: a host may vanish without a word of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        found = addresses.database(conf.load({"DATABASE_URL": f"postgres://u@127.0.0.1:{port}/d"}))
+        settings = found["OPTIONS"] | {"host": found["HOST"], "port": found["PORT"], "user": "u", "dbname": "d"}
+        settings.pop("prepare_threshold")  # the driver's own word
+        connection = pq.PGconn.connect_start(make_conninfo(**settings).encode())
+        assert connection.status != pq.ConnStatus.BAD, connection.error_message
+        while connection.connect_poll() == pq.PollingStatus.WRITING:
+            pass
+        with socket.socket(fileno=os.dup(connection.socket)) as own:
+            assert own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            options = (socket.TCP_USER_TIMEOUT, socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            assert [own.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [10_000, 5, 2, 3]
+        connection.finish()
+
+
+def test_the_words_of_a_url_come_before_ours() -> None:
+    found = addresses.database(conf.load({"DATABASE_URL": "postgres://u@h/d?tcp_user_timeout=0"}))
+    assert found["OPTIONS"]["tcp_user_timeout"] == "0"
