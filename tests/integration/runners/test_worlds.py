@@ -51,6 +51,12 @@ def worlds_of(runner: Runner) -> Worlds:
     return builder_of(runner)._worlds
 
 
+def is_stocked(runner: Runner) -> bool:
+    """Whether nothing more is built ahead."""
+    assert isinstance(runner._backend, SlotBackend)
+    return all(map(runner._backend._pool.count, map(stock._is_plain, (False, True))))
+
+
 def children(pid: int) -> list[int]:
     """Pids of the direct ones."""
     found = []
@@ -63,6 +69,11 @@ def children(pid: int) -> list[int]:
             if parent == pid:
                 found.append(int(entry.name))
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Pids of all that came of it."""
+    return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
 def inner_pids(pid: int) -> list[str]:
@@ -170,8 +181,9 @@ def test_a_failed_build_leaves_nothing_open(own: Runner, monkeypatch: pytest.Mon
 def test_a_dead_preloaded_master_is_replaced_and_sessions_beside_it_stay(own: Runner, tmp_path: Path) -> None:
     world = worlds_of(own)._current
     beside, within = session(own, tmp_path, "node"), session(own, tmp_path, "python")
+    wait_until(lambda: is_stocked(own), 30, "the end of what else is being built")
     pid = master(world, preloaded=True)
-    mine = [pid, *children(pid)]
+    mine = [pid, *descendants(pid)]
     os.kill(pid, 9)
     wait_until(lambda: not any(Path(f"/proc/{each}").exists() for each in mine), 30, "the end of its slots")
     assert output(own.run(RunSpec("python", "import json\nprint(json.dumps(1))"))) == "1"
@@ -218,12 +230,6 @@ def test_a_group_that_takes_no_limits_is_removed() -> None:
         assert not any(list(top.folder.glob("slot-*")) for top in cgroups._tops.values())
     finally:
         cgroups.close()
-
-
-def is_stocked(runner: Runner) -> bool:
-    """Whether nothing more is built ahead."""
-    assert isinstance(runner._backend, SlotBackend)
-    return all(map(runner._backend._pool.count, map(stock._is_plain, (False, True))))
 
 
 def test_the_stock_outlives_whatever_befalls_a_build(own: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
