@@ -19,6 +19,7 @@ import django
 django.setup(set_prefix=False)
 
 from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.signals import request_finished  # noqa: E402
 from django.db import connection  # noqa: E402
 
 from era_project import exchange, guard, mounts, static_files  # noqa: E402
@@ -101,6 +102,7 @@ async def _live(receive: Receive, send: Send) -> None:
         message: Any = await receive()
         if message["type"] == "lifespan.startup":
             guard.configured()
+            request_finished.connect(_let_go)
             gc.collect()
             gc.freeze()  # what stands after start-up lives for ever: never look at it again
             gc.set_threshold(50_000, 20, 100)
@@ -108,6 +110,11 @@ async def _live(receive: Receive, send: Send) -> None:
         else:
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+def _let_go(**_: object) -> None:
+    """Close what a request of stock Django had: its thread ends with it, and would leave the connection behind."""
+    connection.close()
 
 
 application = Application()

@@ -6,10 +6,14 @@ import contextlib
 import http.client
 import json
 import socket
+import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from http.cookiejar import CookieJar
 from typing import Any
+from urllib.parse import urlencode
 
+import psycopg
 import pytest
 
 from tests.servers import Server
@@ -17,6 +21,7 @@ from tests.waiting import wait_until
 
 SLEEPS = "import time\nprint('begun', flush=True)\ntime.sleep(60)"
 WITHIN_S = 30
+CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 
 
 def exchanged(server: Server, sent: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -29,6 +34,22 @@ def exchanged(server: Server, sent: bytes) -> tuple[int, dict[str, str], bytes]:
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     return int(first.split()[1]), headers, body
+
+
+def test_the_admin_keeps_no_connection(server: Server) -> None:
+    cookies = CookieJar()
+    person = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
+    person.open(f"{server.url}/admin/login/", timeout=WITHIN_S)
+    (token,) = [cookie.value for cookie in cookies if cookie.name == "csrftoken"]
+    password = (server.state / "admin-password").read_text().strip()
+    form = {"username": "admin", "password": password, "csrfmiddlewaretoken": token, "next": "/admin/"}
+    person.open(f"{server.url}/admin/login/", urlencode(form).encode(), timeout=WITHIN_S)
+    with psycopg.connect(server.env["DATABASE_URL"], autocommit=True) as own:
+        (before,) = own.execute(CONNECTIONS).fetchone() or (0,)
+        for _ in range(60):
+            assert b"admin" in person.open(f"{server.url}/admin/sessions_app/run/", timeout=WITHIN_S).read()
+        kept = before + 10  # other parts of the server may have opened theirs meanwhile
+        wait_until(lambda: own.execute(CONNECTIONS).fetchone() <= (kept,), WITHIN_S, "they are closed again")  # type: ignore[operator]
 
 
 def running(server: Server, session: str) -> Any:
