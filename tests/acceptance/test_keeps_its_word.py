@@ -1,7 +1,8 @@
 """Nothing lost, nothing twice, always answered: parts of a server are killed while sessions count what ran in them.
 
-Every run adds a mark of its own to its session's data and prints it. However a part ends, in the end no run is
-unfinished, no mark is there twice, and each run that is said to have succeeded has left its mark.
+Every run adds a mark of its own to its session's data and variables and prints it. However a part ends, in the end no
+run is unfinished, no mark is there twice, each run that is said to have succeeded has left its mark in the data, and no
+other has left one.
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ import json, time
 data = json.load(open('.session_data.json'))
 data.setdefault('marks', []).append('{mark}')
 json.dump(data, open('.session_data.json', 'w'))
+seen = globals().get('seen', []) + ['{mark}']
 print('{mark}', flush=True)
 time.sleep({sleep})
 """
+
+SEEN = "import json\nprint(json.dumps(globals().get('seen', [])))"
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +157,10 @@ def check(server: Server, name: str) -> None:
     listed = server.get(f"/api/runs?session_id={name}&limit=1000").json["runs"]
     records = [server.get(f"/api/runs/{run['run_id']}").json for run in listed]
     succeeded = {record["stdout"].strip() for record in records if record["status"] == "succeeded"}
-    assert succeeded <= marks.keys()
+    assert succeeded == marks.keys()
     strange = [one for one in records if one["status"] not in ("succeeded", "lost", "expired", "sandbox_error")]
     assert not strange, json.dumps(strange[:2], indent=1)
     assert all(record["message"] for record in records if record["status"] in ("lost", "expired"))
+    seen = json.loads(server.post(f"/api/sessions/{name}/run", {"code": SEEN}).json["stdout"])
+    assert set(seen) <= succeeded
+    assert len(seen) == len(set(seen))
