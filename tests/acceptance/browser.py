@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,9 +86,10 @@ def browser(folder: Path) -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("SKIPPED, NOT TESTED: the admin in a browser: Chromium is not installed here")
+    short = tempfile.mkdtemp(prefix="era-browser-")  # it makes a socket there, whose path must not be long
     process = subprocess.Popen(
         [program, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
-        env={**os.environ, "HOME": str(folder)},
+        env={**os.environ, "HOME": str(folder), "TMPDIR": short},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -101,6 +103,7 @@ def browser(folder: Path) -> Iterator[Browser]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE_S)
+        shutil.rmtree(short)
 
 
 def _tab(process: subprocess.Popen[bytes], folder: Path) -> str:

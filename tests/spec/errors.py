@@ -283,6 +283,7 @@ CASES = (*JSON, *FIELDS, *ROUTES, *BROWSERS, *ABSENT)
 
 ELSEWHERE: Mapping[str, str] = {
     "MALFORMED_REQUEST": "tests/integration/api/test_over_http.py: garbage on the socket",
+    "BODY_STALLED": "tests/integration/files: an upload that stalls",
     "CANCELLED": "tests/integration/streams: a run that is cancelled while it waits",
     "PRECONDITION_FAILED": "tests/integration/files: If-Match of another content",
     "RANGE_NOT_SATISFIABLE": "tests/integration/files: a range after the end",

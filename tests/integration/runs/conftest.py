@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from era_project.serve import control_groups
 from sessions_app import connections
 from sessions_app.models import Session
 from sessions_app.reaper import Reaper
@@ -64,13 +65,14 @@ class WorkerProcess:
         own = stack.current
         self.name = name
         self._log = own.base / f"{name}-{uuid.uuid4().hex[:6]}.log"
+        self._cgroup = f"{own.cgroup}-{part}"
         uids = own.uid_count // 4
         scratch = own.state / f"run{part}"
         scratch.mkdir(mode=0o755, exist_ok=True)
         places = {
             "ERA_UID_BLOCK": str(own.uid_block + part * uids if own.uid_block else 0),
             "ERA_UID_COUNT": str(uids),
-            "ERA_CGROUP": f"{own.cgroup}-{part}",
+            "ERA_CGROUP": self._cgroup,
             "ERA_RUN_DIR": str(scratch),
             "ERA_LEASE_S": LEASE_S,
         }
@@ -96,7 +98,9 @@ class WorkerProcess:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        status = self.process.wait(60)
+        control_groups.clear(self._cgroup)
+        return status
 
     def _serves(self) -> bool:
         assert self.process.poll() is None, f"the worker ended:\n{self.said()}"

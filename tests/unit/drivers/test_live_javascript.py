@@ -145,6 +145,7 @@ def test_an_interrupt_ends_the_run_alone(place: Place, language: str, wait: str)
         live.interrupt()
         assert live.finish().exit_code == 130
         live.interrupt()
+        live.snapshot()  # by its answer the signal has been heard
         assert live.run("kept").result == "1"
 
 
