@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from django import db
 from django.db import connection
 
-from sessions_app import connections, tasks
+from sessions_app import connections, execution, tasks
 
 Do = Callable[[Callable[[], object]], object]
 
@@ -35,6 +37,17 @@ def test_cleaning_up_outlives_a_restart_of_postgres(in_thread: Do, own: connecti
     pid = in_thread(backend)
     assert own.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,)).fetchone() == (True,)
     in_thread(tasks.clean_up)
+
+
+def test_a_run_that_cannot_be_claimed_is_no_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(run_id: uuid.UUID) -> None:
+        raise psycopg.errors.AdminShutdown("terminating connection due to unexpected postmaster exit")
+
+    monkeypatch.setattr(execution, "execute", away)
+    tasks.execute_run(str(uuid.uuid4()))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_cleaning_up_leaves_no_connection_open(in_thread: Do) -> None:
