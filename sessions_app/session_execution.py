@@ -130,7 +130,10 @@ def _run(executor: Executor, running: Running, place: Place, terms: _Terms) -> N
         events.close()
         raise
     if executor.is_lost(result):
-        executor.lose(running, events)
+        try:
+            executor.lose(running, events)
+        finally:
+            place.forfeit()
         return
     result = _of_deleted(running, place, result, terms.persist_s)
     left = _nothing(place, terms) if result.status is Status.SANDBOX_ERROR else _left(place, terms, result)

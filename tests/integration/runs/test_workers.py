@@ -36,10 +36,10 @@ def worker(real_db: None) -> Iterator[MakeWorker]:
             one.stop(signal.SIGKILL)
 
 
-def at(node: WorkerProcess, name: str) -> str:
+def at(node: WorkerProcess, name: str, *, persistent: bool = False) -> str:
     """A session whose runs go to ``node``, wherever else its language is served."""
     return Session.objects.create(
-        owner_id=owners.default_id(), name=name, language="python", persistent=False, node=node.name
+        owner_id=owners.default_id(), name=name, language="python", persistent=persistent, node=node.name
     ).name
 
 
@@ -90,6 +90,19 @@ def test_an_embedded_worker_that_is_stopped_ends_its_runs_as_lost_at_once(worker
     answer = told(started)
     assert (answer.status, answer.run["status"]) == (500, "lost")
     assert answer.run["message"].startswith("server_stopped")
+
+
+def test_a_run_that_is_lost_with_its_server_leaves_no_variables(worker: MakeWorker, node: str) -> None:
+    leaving = worker(name(), embedded=True)
+    session = at(leaving, name(), persistent=True)
+    assert told(start("x = 1; x", session=session)).run["result"] == "1"
+    started = start(f"x = 2; {SLEEP.format(60)}", session=session)
+    started.accepted.result(30)
+    running(started.run_id)
+    assert leaving.stop() == 0, leaving.said()
+    assert told(started).run["status"] == "lost"
+    run = told(start("'x' in globals()", session=session)).run
+    assert (run["node"], run["result"], run["state"]["status"]) == (node, "False", "lost")
 
 
 def test_a_second_worker_of_a_name_takes_it_over(worker: MakeWorker) -> None:
