@@ -109,10 +109,10 @@ class Supervisor:
             return
         lived_s = time.monotonic() - running.since
         running.failures = 0 if lived_s > STEADY_S else running.failures + 1
-        delay = self._delay(running, f"ended {MOST_FAILURES} times while starting, at last with code {code}")
+        delay = self._postpone(running, f"ended {MOST_FAILURES} times while starting, at last with code {code}")
         logger.warning("%s ended, it starts again", name, extra={"exit_code": code, "delay_s": delay})
 
-    def _delay(self, running: _Running, failure: str) -> float:
+    def _postpone(self, running: _Running, failure: str) -> float:
         """Has it start again later, the later the more often it failed; in so many seconds.
 
         Raises:
@@ -131,7 +131,7 @@ class Supervisor:
             running.process = parts.start(running.part)
         except (OSError, subprocess.SubprocessError) as error:  # no memory, process, descriptor, or room for its log
             running.failures += 1
-            delay = self._delay(running, f"could not be started: {error}")
+            delay = self._postpone(running, f"could not be started: {error}")
             logger.error("%s could not start: %s", running.part.name, error, extra={"delay_s": delay})
             return
         running.since, running.again_at = time.monotonic(), None
