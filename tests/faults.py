@@ -14,6 +14,7 @@ import psycopg
 
 from era_project.serve import records
 from era_project.serve.records import Identity
+from tests.processes import children
 from tests.servers import Server
 from tests.waiting import wait_until
 
@@ -28,15 +29,6 @@ SELECT coalesce(max(extract(epoch FROM lease_until - now())), 0) FROM sessions_a
 def noted(server: Server, part: str) -> Identity:
     """The process of a part, as the server itself noted it."""
     return Identity(**json.loads((server.state / "pids.json").read_text())[part])
-
-
-def children(pid: int) -> list[int]:
-    """Pids of a process's children, whichever of its threads made them."""
-    found = []
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has just ended
-            found += [int(word) for word in listed.read_text().split()]
-    return found
 
 
 def world(server: Server) -> int:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests import faults, stack
+from tests.processes import children
 from tests.servers import Server, running
 from tests.waiting import wait_until
 
@@ -31,7 +32,7 @@ def paused(server: Server, part: str) -> Iterator[None]:
     pid = faults.living(server, part).pid
     stopped: list[int] = []
     try:
-        for one in (pid, *faults.children(pid)):
+        for one in (pid, *children(pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGSTOP)
                 stopped.append(one)

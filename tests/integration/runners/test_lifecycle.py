@@ -24,6 +24,7 @@ from runners.types import Limits, RunSpec, SandboxUnavailable, Status
 from sessions_app import worker
 from tests import boxes, stack
 from tests.boxes import output
+from tests.processes import descendants
 from tests.waiting import wait_until
 
 SLEEPER = """
@@ -63,20 +64,6 @@ def lives(process: tuple[int, str]) -> bool:
         return False
 
 
-def children(pid: int) -> set[int]:
-    """Pids of all descendants."""
-    found: set[int] = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (OSError, IndexError):
-                continue
-            if parent == pid:
-                found |= {int(entry.name)} | children(int(entry.name))
-    return found
-
-
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Runner]:
     """A runner that a test may break."""
@@ -103,7 +90,7 @@ def test_close_leaves_nothing(tmp_path: Path) -> None:
     )
     thread.start()
     (world,) = backend_of(runner)._builder._worlds._slots
-    started = [identity(pid) for pid in children(world._process.pid)]
+    started = [identity(pid) for pid in descendants(world._process.pid)]
     assert len(started) > 3
     runner.close()
     runner.close()
@@ -122,8 +109,8 @@ def test_kill_of_the_server_leaves_nothing(tmp_path: Path) -> None:
     server = subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3])
     assert server.stdout
     assert server.stdout.readline() == b"running\n"
-    wait_until(lambda: len(children(server.pid)) > 20, 30, "the forks")
-    started = [identity(pid) for pid in children(server.pid)]
+    wait_until(lambda: len(descendants(server.pid)) > 20, 30, "the forks")
+    started = [identity(pid) for pid in descendants(server.pid)]
     server.send_signal(signal.SIGKILL)
     server.wait(20)
     server.stdout.close()
@@ -162,7 +149,7 @@ def test_a_world_that_dies_is_begun_anew(own: Runner) -> None:
         return all(slot.destroyed or slot.has_word() for slot in slots)
 
     for world in list(builder._worlds._slots):
-        inner = [identity(pid) for pid in children(world._process.pid)]
+        inner = [identity(pid) for pid in descendants(world._process.pid)]
         world._process.kill()
         world._process.wait(20)
         # A run that begins while its slot dies is told so.
@@ -175,7 +162,7 @@ def test_a_world_that_dies_is_begun_anew(own: Runner) -> None:
 
 def test_the_end_of_the_outer_process_ends_the_world(own: Runner) -> None:
     (world,) = backend_of(own)._builder._worlds._slots
-    inner = [identity(pid) for pid in children(world._process.pid)]
+    inner = [identity(pid) for pid in descendants(world._process.pid)]
     assert len(inner) > 2
     world._process.kill()
     world._process.wait(20)
@@ -188,7 +175,7 @@ def test_a_world_that_dies_costs_a_live_session_its_run_and_says_so(own: Runner,
     (world,) = backend_of(own)._builder._worlds._slots
 
     def kill() -> None:
-        first = min(children(world._process.pid))  # the kernel ends all others with it
+        first = min(descendants(world._process.pid))  # the kernel ends all others with it
         for pid in (first, world._process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -28,6 +28,7 @@ from runners.types import Limits, RunSpec
 from tests import boxes
 from tests import stack as services
 from tests.boxes import output
+from tests.processes import children, descendants
 from tests.waiting import wait_until
 
 SET = {"python": "x = 41", "node": "globalThis.x = 41"}
@@ -55,25 +56,6 @@ def is_stocked(runner: Runner) -> bool:
     """Whether nothing more is built ahead."""
     assert isinstance(runner._backend, SlotBackend)
     return all(map(runner._backend._pool.count, map(stock._is_plain, (False, True))))
-
-
-def children(pid: int) -> list[int]:
-    """Pids of the direct ones."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (OSError, IndexError):
-                continue
-            if parent == pid:
-                found.append(int(entry.name))
-    return found
-
-
-def descendants(pid: int) -> list[int]:
-    """Pids of all that came of it."""
-    return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
 def inner_pids(pid: int) -> list[str]:

@@ -10,14 +10,16 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from era_project.serve import control_groups
 from sessions_app import connections
-from sessions_app.models import Session
+from sessions_app.models import Run, Session
 from sessions_app.reaper import Reaper
 from sessions_app.services import nodes, owners, runs
 from sessions_app.services.runs import NewRun, Started
@@ -51,6 +53,22 @@ def ask(code: str | None, *, language: str = "python", **more: Any) -> Told:
 def start(code: str | None, *, language: str = "python", **more: Any) -> Started:
     """Start a run of the default owner."""
     return runs.start(NewRun(owner_id=owners.default_id(), language=language, code=code, **more))
+
+
+def record(*, age: timedelta = timedelta(), **more: Any) -> Run:
+    """The record of a run that succeeded so long ago."""
+    at = timezone.now() - age
+    return Run.objects.create(
+        id=runs.uuid7(),
+        owner_id=owners.default_id(),
+        session_name=uuid.uuid4().hex,
+        language="python",
+        status="succeeded",
+        timeout_s=1.0,
+        queue_until=at,
+        finished_at=at,
+        **more,
+    )
 
 
 def nobodys_language() -> str:

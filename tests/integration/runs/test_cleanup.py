@@ -11,27 +11,12 @@ from django.utils import timezone
 
 from sessions_app import cleanup
 from sessions_app.models import IdempotencyKey, Node, Run, WebhookDelivery
-from sessions_app.services import owners, runs
+from sessions_app.services import owners
 from storage_app import blobs
 from storage_app.models import Blob
+from tests.integration.runs.conftest import record
 
 OLD = timedelta(hours=25)
-
-
-def finished(*, age: timedelta, blob: str | None = None) -> Run:
-    """A run's record that is so old."""
-    at = timezone.now() - age
-    return Run.objects.create(
-        id=runs.uuid7(),
-        owner_id=owners.default_id(),
-        session_name=uuid.uuid4().hex,
-        language="python",
-        status="succeeded",
-        timeout_s=1.0,
-        queue_until=at,
-        finished_at=at,
-        stdout_blob=blob,
-    )
 
 
 def stored(*, is_old: bool) -> str:
@@ -44,7 +29,7 @@ def stored(*, is_old: bool) -> str:
 
 def test_records_go_after_their_time_with_their_output(real_db: None) -> None:
     kept_blob, gone_blob, fresh_blob = stored(is_old=True), stored(is_old=True), stored(is_old=False)
-    young, old = finished(age=timedelta(hours=23), blob=kept_blob), finished(age=OLD, blob=gone_blob)
+    young, old = record(age=timedelta(hours=23), stdout_blob=kept_blob), record(age=OLD, stdout_blob=gone_blob)
     WebhookDelivery.objects.create(run=old, url="http://localhost/", next_at=None)
     cleanup.run()
     assert Run.objects.filter(id=young.id).exists()
@@ -65,7 +50,7 @@ def test_keys_and_dead_nodes_go_too(real_db: None) -> None:
 
 
 def test_a_dry_run_tells_and_removes_nothing(real_db: None) -> None:
-    old = finished(age=OLD)
+    old = record(age=OLD)
     said = io.StringIO()
     call_command("cleanup", "--dry-run", stdout=said)
     figures = dict(line.split(": ") for line in said.getvalue().splitlines())

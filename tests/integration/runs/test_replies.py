@@ -5,46 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
 
 import pytest
-from django.utils import timezone
 
 from era_project.errors import EraError
 from sessions_app import connections, replies, run_rows
 from sessions_app.models import Run
 from sessions_app.replies import Reply, ReplyList
 from sessions_app.run_object import Finished
-from sessions_app.services import owners, runs
 from storage_app import blobs, objects
 from storage_app.objects import MissingObjectError
+from tests.integration.runs.conftest import record
 
 ANSWER_S = 20.0
-
-Make = Callable[..., Run]
-
-
-@pytest.fixture
-def ended(real_db: None) -> Make:
-    """Makes the record of a run that has just ended."""
-
-    def make(**more: Any) -> Run:
-        now = timezone.now()
-        return Run.objects.create(
-            id=runs.uuid7(),
-            owner_id=owners.default_id(),
-            session_name=uuid.uuid4().hex,
-            language="python",
-            status="succeeded",
-            timeout_s=1.0,
-            queue_until=now,
-            finished_at=now,
-            **more,
-        )
-
-    return make
 
 
 def asked(mine: ReplyList, *ended: Run) -> list[Future[Finished]]:
@@ -58,8 +32,8 @@ def arrives(answer: Future[Finished], run: Run) -> None:
     assert json.loads(answer.result(ANSWER_S).body)["run_id"] == str(run.id)
 
 
-def test_output_that_is_lost_fails_its_own_run_and_no_other(ended: Make) -> None:
-    mine, lost, whole = replies.mine(), ended(stdout_blob=uuid.uuid4().hex * 2), ended()
+def test_output_that_is_lost_fails_its_own_run_and_no_other() -> None:
+    mine, lost, whole = replies.mine(), record(stdout_blob=uuid.uuid4().hex * 2), record()
     first, second = asked(mine, lost, whole)
     with pytest.raises(MissingObjectError) as told:
         first.result(ANSWER_S)
@@ -69,21 +43,19 @@ def test_output_that_is_lost_fails_its_own_run_and_no_other(ended: Make) -> None
 
 
 @pytest.mark.parametrize("fault", [objects.store_down("refused"), PermissionError(13, "Permission denied")])
-def test_a_store_that_is_away_fails_its_own_run_and_no_other(
-    ended: Make, monkeypatch: pytest.MonkeyPatch, fault: Exception
-) -> None:
+def test_a_store_that_is_away_fails_its_own_run_and_no_other(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
     def away(_: str) -> bytes:
         raise fault
 
     monkeypatch.setattr(blobs, "read", away)
-    mine, unread, whole = replies.mine(), ended(stderr_blob=uuid.uuid4().hex * 2), ended()
+    mine, unread, whole = replies.mine(), record(stderr_blob=uuid.uuid4().hex * 2), record()
     first, second = asked(mine, unread, whole)
     with pytest.raises(type(fault)):
         first.result(ANSWER_S)
     arrives(second, whole)
 
 
-def test_a_fault_of_ours_ends_no_thread(ended: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_ends_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     happened = threading.Event()
 
     def fault(*_: object) -> dict[uuid.UUID, bool]:
@@ -92,14 +64,14 @@ def test_a_fault_of_ours_ends_no_thread(ended: Make, monkeypatch: pytest.MonkeyP
         raise ValueError("once")
 
     monkeypatch.setattr(run_rows, "states", fault)
-    mine, run = replies.mine(), ended()
+    mine, run = replies.mine(), record()
     asked(mine, run)
     assert happened.wait(ANSWER_S)
     arrives(asked(mine, run)[0], run)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_ended_is_started_again(ended: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_ended_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def fault() -> None:
         raise EraError("The first thread ends.")
 
@@ -109,5 +81,5 @@ def test_a_thread_that_ended_is_started_again(ended: Make, monkeypatch: pytest.M
     assert mine._thread is not None
     mine._thread.join(ANSWER_S)
     monkeypatch.undo()
-    run = ended()
+    run = record()
     arrives(asked(mine, run)[0], run)

@@ -8,7 +8,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from era_project import conf
 from sessions_app import webhooks
 from sessions_app.models import Run, WebhookDelivery
 from storage_app import blobs, objects
-from tests.integration.runs.test_cleanup import finished
+from tests.integration.runs.conftest import record
 from tests.waiting import wait_until
 
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
@@ -79,8 +79,8 @@ def test_output_that_cannot_be_read_fails_its_own_delivery_only(
         raise fault
 
     monkeypatch.setattr(blobs, "read", away)
-    unread = due(receiver, finished(age=timedelta(0), blob=uuid.uuid4().hex * 2))
-    others = [due(receiver, finished(age=timedelta(0))) for _ in range(3)]
+    unread = due(receiver, record(stdout_blob=uuid.uuid4().hex * 2))
+    others = [due(receiver, record()) for _ in range(3)]
     sender.start()
     wait_until(lambda: receiver.told >= {str(other.run_id) for other in others}, 20, "the others are delivered")
     wait_until(lambda: WebhookDelivery.objects.get(pk=unread.pk).log, 20, "the failure is written down")
